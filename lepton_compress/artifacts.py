@@ -1,0 +1,345 @@
+"""The values that flow between the stages: frozen, and free of any framework.
+
+    Dataset -> Model -> (steps) -> Candidate -> Artifact -> Parity, Score, Profile -> Verdict
+                                                                    all of them -> RunResult
+
+Arrays and models are typed loosely here on purpose, so that reading a result needs no framework.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+SCHEMA_VERSION = 1
+"""Of `result.json`. Raised when a reader of the former would misread the new."""
+
+Json = Any
+"""What `json.dumps` takes."""
+
+
+@dataclass(frozen=True)
+class Split:
+    """One part of a dataset, held as arrays (memory-mapped ones included).
+
+    Attributes:
+        inputs: name to array, each (samples, ...).
+        targets: (samples, ...), or None where the samples are unlabelled.
+    """
+
+    inputs: Mapping[str, Any]
+    targets: Any | None = None
+
+    def __len__(self) -> int:
+        return len(next(iter(self.inputs.values()))) if self.inputs else 0
+
+    def batches(self, size: int, limit: int | None = None) -> Iterator[dict[str, Any]]:
+        """The inputs in order, `size` samples at a time, up to `limit` samples."""
+        count = len(self) if limit is None else min(limit, len(self))
+        for start in range(0, count, size):
+            stop = min(start + size, count)
+            yield {name: array[start:stop] for name, array in self.inputs.items()}
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Three disjoint splits. `fingerprint` covers every byte of them."""
+
+    train: Split
+    calibration: Split
+    evaluation: Split
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """A named input or output. `shape` holds ints and names; the batch is named `batch`."""
+
+    name: str
+    dtype: str
+    shape: tuple[int | str, ...]
+
+
+Form = Literal["module", "program", "graph"]
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model in one of its forms.
+
+    Attributes:
+        form: "module" (a torch.nn.Module that steps may train and prune), "program" (an exported
+            program, which can only be lowered) or "graph" (an ONNX ModelProto).
+        value: that object. It belongs to the pipeline: steps change a copy, never this one.
+        inputs: what it takes, in order.
+        outputs: the names of what it gives, in order.
+    """
+
+    form: Form
+    value: Any
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[str, ...]
+
+    def replace(self, **changes: Any) -> Model:
+        """A copy with some fields changed."""
+        return dataclasses.replace(self, **changes)
+
+
+class Progress(Protocol):
+    """Where long work tells how far it is. Made by `Observer.work`."""
+
+    def advance(self, steps: int = 1, note: str = "") -> None:
+        """Some more of the total is done."""
+
+
+class Observer(Protocol):
+    """What the pipeline tells of itself while it runs. The command line draws bars with it."""
+
+    def work(self, label: str, total: int | None = None) -> AbstractContextManager[Progress]:
+        """Announce work of `total` steps (None: not known)."""
+
+    def note(self, text: str) -> None:
+        """Something the user should know, that also stands in the result."""
+
+
+@dataclass(frozen=True)
+class StepContext:
+    """What a step may use beside the model and its parameters.
+
+    Attributes:
+        data: the dataset.
+        original: gives the model as loaded, a fresh copy each time (a teacher, for example).
+        seed: of every random choice.
+        threads: how many threads to compute with; part of what makes results repeatable.
+        observer: where to report progress.
+        targets: names of the recipe's targets.
+    """
+
+    data: Dataset
+    original: Callable[[], Model]
+    seed: int
+    threads: int
+    observer: Observer
+    targets: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class StepOutcome:
+    """What a step gives back.
+
+    `changed` must be true exactly if the model differs; the pipeline checks it. A step that found
+    nothing to do says False, which ends the run with `notes` as the reason.
+    """
+
+    model: Model
+    changed: bool
+    statistics: dict[str, Json] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class StepRecord:
+    """A step as it was carried out."""
+
+    step: str
+    parameters: dict[str, Json]
+    seconds: float
+    changed: bool
+    cached: bool
+    statistics: dict[str, Json] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A variant of the model, the baseline included.
+
+    `parameters` and `macs` (multiply-accumulates of one sample) are counted on the lowered graph;
+    `macs` is None where a shape is not known.
+    """
+
+    id: str
+    key: str
+    parent: str | None
+    history: tuple[StepRecord, ...]
+    parameters: int
+    macs: int | None
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A file that a runtime loads."""
+
+    candidate: str
+    format: str
+    path: str
+    sha256: str
+    bytes: int
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    operators: dict[str, dict[str, int]]
+    """Operator type to element type of its first output to count."""
+
+
+@dataclass(frozen=True)
+class Parity:
+    """How far an artifact's outputs are from those of what it was made from.
+
+    `value` must not exceed `limit`; both are in the unit that `metric` names.
+    """
+
+    candidate: str
+    format: str
+    against: str
+    metric: str
+    value: float
+    limit: float
+    batch: int
+    samples: int
+
+    @property
+    def holds(self) -> bool:
+        """Whether the artifact may be used. A NaN never holds."""
+        return self.value <= self.limit
+
+
+@dataclass(frozen=True)
+class Score:
+    """A metric of an artifact over the evaluation split.
+
+    Attributes:
+        higher_is_better: which way is up.
+        value: the metric.
+        interval: 95 % confidence interval of `value`.
+        outcomes: one number a sample, whose mean is `value`; None if the metric is not a mean.
+        drop: how much worse than the baseline (positive is worse), or None for the baseline.
+        drop_interval: 95 % interval of `drop`, paired by sample.
+    """
+
+    candidate: str
+    format: str
+    metric: str
+    higher_is_better: bool
+    value: float
+    interval: tuple[float, float]
+    samples: int
+    outcomes: tuple[float, ...] | None = None
+    drop: float | None = None
+    drop_interval: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True)
+class Profile:
+    """What an artifact costs on a target.
+
+    Attributes:
+        status: "measured", or "failed" with `reason`.
+        provenance: "measured", "simulated" or "estimated".
+        latency: of one call, in seconds: percentile name to value; a percentile without enough
+            samples behind it is absent.
+        interval: percentile name to its 95 % bootstrap interval, in seconds.
+        ratio: median of the round-by-round ratios of latency to the baseline's.
+        ratio_interval: its 95 % bootstrap interval.
+        noise: the same ratio of the baseline against itself in this run, with its interval: what
+            this machine takes for a difference where there is none.
+        cold_start: seconds from starting a process to its first result.
+        peak_memory: bytes above what the runtime itself takes before loading.
+    """
+
+    candidate: str
+    format: str
+    target: str
+    runtime: str
+    status: Literal["measured", "failed"]
+    provenance: Literal["measured", "simulated", "estimated"]
+    batch: int
+    threads: int
+    rounds: int = 0
+    samples: int = 0
+    latency: dict[str, float] = field(default_factory=dict)
+    interval: dict[str, tuple[float, float]] = field(default_factory=dict)
+    ratio: float | None = None
+    ratio_interval: tuple[float, float] | None = None
+    noise: float | None = None
+    noise_interval: tuple[float, float] | None = None
+    cold_start: float | None = None
+    peak_memory: int | None = None
+    reason: str = ""
+
+
+class Status(enum.StrEnum):
+    """Of a verdict. Only PASS lets an artifact through."""
+
+    PASS = "PASS"
+    FAIL = "FAIL"
+    INCONCLUSIVE = "INCONCLUSIVE"
+    NOT_MEASURED = "NOT_MEASURED"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One gate on one artifact (on one target, where the gate is about a target)."""
+
+    candidate: str
+    format: str
+    target: str | None
+    gate: str
+    status: Status
+    observed: float | None
+    interval: tuple[float, float] | None
+    limit: float
+    strict: bool
+    reason: str
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The winner on one target, and why."""
+
+    target: str
+    candidate: str | None
+    format: str | None
+    reason: str
+    met: bool
+    """Whether the chosen artifact passes every gate."""
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """Everything a run found. `result.json` is this, with `schema` in front."""
+
+    recipe: str
+    recipe_digest: str
+    data_fingerprint: str
+    seed: int
+    started: str
+    seconds: float
+    environment: dict[str, Json]
+    baseline: str
+    candidates: tuple[Candidate, ...]
+    artifacts: tuple[Artifact, ...]
+    parities: tuple[Parity, ...]
+    scores: tuple[Score, ...]
+    profiles: tuple[Profile, ...]
+    verdicts: tuple[Verdict, ...]
+    chosen: tuple[Choice, ...]
+    passed: bool
+    notes: tuple[str, ...] = ()
+    folder: Path | None = None
+    """Where the run left its files; not written into them."""
+
+    def artifact(self, candidate: str, format: str = "onnx") -> Artifact:
+        """The artifact of a candidate.
+
+        Raises:
+            KeyError: there is none.
+        """
+        for artifact in self.artifacts:
+            if (artifact.candidate, artifact.format) == (candidate, format):
+                return artifact
+        raise KeyError((candidate, format))

@@ -1,0 +1,169 @@
+"""The one way to extend the tool: a name, a parameter model and one function.
+
+    @plugin("step", "prune", Prune)
+    def prune(model: Model, params: Prune, context: StepContext) -> StepOutcome: ...
+
+Kinds and what their functions take and give are in `PROTOCOLS`' table below; the types are in
+`artifacts`. Built-ins stand in `BUILTIN`, name to dotted path, and are imported on use. A third
+party offers plug-ins through the entry-point group `lepton_compress.plugins`, each entry named
+`kind.name` and pointing at the decorated function. A plug-in's module must import without any
+framework: torch, onnx and the runtimes are imported inside the function.
+"""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import importlib
+import importlib.metadata
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar, get_args
+
+from pydantic import BaseModel, ConfigDict
+
+from lepton_compress.errors import MissingExtraError, PluginError, RecipeError
+
+Kind = Literal["step", "exporter", "runtime", "metric", "loader"]
+KINDS: tuple[str, ...] = get_args(Kind)
+GROUP = "lepton_compress.plugins"
+
+BUILTIN: Mapping[tuple[str, str], str] = {
+    ("step", "prune"): "lepton_compress.compress.prune:prune",
+    ("step", "distil"): "lepton_compress.compress.distil:distil",
+    ("step", "finetune"): "lepton_compress.compress.finetune:finetune",
+    ("step", "quantize"): "lepton_compress.compress.quantize:quantize",
+    ("exporter", "onnx"): "lepton_compress.export.onnx:export_onnx",
+    ("runtime", "onnxruntime-cpu"): "lepton_compress.targets.onnxruntime_cpu:onnxruntime_cpu",
+    ("metric", "accuracy"): "lepton_compress.metrics:accuracy",
+    ("metric", "top_k"): "lepton_compress.metrics:top_k",
+    ("metric", "mean_absolute_error"): "lepton_compress.metrics:mean_absolute_error",
+    ("metric", "mean_squared_error"): "lepton_compress.metrics:mean_squared_error",
+    ("metric", "python"): "lepton_compress.metrics:python",
+    ("loader", "python"): "lepton_compress.load.data:load_python",
+    ("loader", "npz"): "lepton_compress.load.data:load_npz",
+}
+
+
+class Params(BaseModel):
+    """Base of every parameter model: frozen, and an unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+@dataclass(frozen=True)
+class Plugin:
+    """A registered plug-in.
+
+    Attributes:
+        kind: one of `KINDS`.
+        name: what a recipe calls it.
+        params: the pydantic model of its parameters.
+        function: what it does; its signature belongs to its kind.
+        form: for steps, the form of model it works on ("module" or "graph").
+        requires: `requires(params, target_names)` yields reasons why the step cannot run, before
+            anything is computed.
+        origin: "built-in", or the distribution that brought it.
+    """
+
+    kind: str
+    name: str
+    params: type[Params]
+    function: Callable[..., Any]
+    form: str = ""
+    requires: Callable[..., list[str]] | None = None
+    origin: str = "built-in"
+
+    @property
+    def summary(self) -> str:
+        """The first line of the function's docstring."""
+        return (self.function.__doc__ or "").strip().split("\n")[0]
+
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def plugin(
+    kind: Kind,
+    name: str,
+    params: type[Params],
+    *,
+    form: str = "",
+    requires: Callable[..., list[str]] | None = None,
+) -> Callable[[F], F]:
+    """Declare a function to be a plug-in. It is registered when its table entry is resolved.
+
+    Raises:
+        PluginError: the kind is unknown, or a step does not say which form of model it takes.
+    """
+    if kind not in KINDS:
+        raise PluginError(f"unknown plug-in kind {kind!r}; kinds are {', '.join(KINDS)}")
+    if kind == "step" and form not in ("module", "graph"):
+        raise PluginError(f"step {name!r} must say form='module' or form='graph'")
+
+    def mark(function: F) -> F:
+        function.__lepton_plugin__ = Plugin(kind, name, params, function, form, requires)  # type: ignore[attr-defined]
+        return function
+
+    return mark
+
+
+@functools.cache
+def table() -> dict[tuple[str, str], tuple[str, str]]:
+    """(kind, name) to (dotted path, origin) for built-ins and entry points.
+
+    Raises:
+        PluginError: two plug-ins of one kind share a name, or an entry's name is malformed.
+    """
+    found = {key: (path, "built-in") for key, path in BUILTIN.items()}
+    for entry in importlib.metadata.entry_points(group=GROUP):
+        kind, _, name = entry.name.partition(".")
+        origin = entry.dist.name if entry.dist else "unknown"
+        if kind not in KINDS or not name:
+            raise PluginError(
+                f"entry point {entry.name!r} of {origin} is not named kind.name",
+                mend=f"kinds are {', '.join(KINDS)}",
+            )
+        if (kind, name) in found:
+            raise PluginError(
+                f"{kind} {name!r} is offered twice, by {found[kind, name][1]} and {origin}",
+                mend="uninstall one of the two",
+            )
+        found[kind, name] = (entry.value, origin)
+    return found
+
+
+def names(kind: str) -> list[str]:
+    """The names of one kind, sorted."""
+    return sorted(name for each, name in table() if each == kind)
+
+
+def nearest(name: str, known: list[str]) -> str:
+    """A mend that suggests the closest known name, or lists them all."""
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    return f"did you mean {close[0]!r}?" if close else f"known are {', '.join(known)}"
+
+
+def get(kind: str, name: str) -> Plugin:
+    """The plug-in of that kind and name, imported now.
+
+    Raises:
+        RecipeError: no plug-in has that name.
+        MissingExtraError: its module needs a package that is not installed.
+        PluginError: what its table entry points at is not that plug-in.
+    """
+    if (kind, name) not in table():
+        raise RecipeError(f"unknown {kind} {name!r}", mend=nearest(name, names(kind)))
+    path, origin = table()[kind, name]
+    module_name, _, attribute = path.partition(":")
+    try:
+        module = importlib.import_module(module_name)
+    except ImportError as error:
+        raise MissingExtraError(
+            f"{kind} {name!r} cannot be imported: {error}",
+            mend=f"install what {origin} needs for it (see `lepton-compress doctor`)",
+        ) from error
+    made = getattr(getattr(module, attribute, None), "__lepton_plugin__", None)
+    if not isinstance(made, Plugin) or (made.kind, made.name) != (kind, name):
+        raise PluginError(f"{path} (of {origin}) is not the {kind} {name!r}")
+    return made if origin == "built-in" else Plugin(**{**vars(made), "origin": origin})

@@ -1,0 +1,233 @@
+"""Content-addressed results: a stage's files under a key of everything that determines them.
+
+    <workspace>/store/<key[:2]>/<key>/entry.json     what it is, its files' digests, its details
+                                      <files>
+    <workspace>/store/tmp/                           entries being made
+    <workspace>/store/locks/                         one lock a key, held while it is being made
+
+An entry appears whole or not at all: it is made in `tmp` and renamed. Reading checks every file
+against its digest; a damaged entry is taken away and made again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from lepton_compress.errors import OutputError
+from lepton_compress.provenance import digest, file_digest, library_versions
+
+FORMAT = 1
+_KEY_LENGTH = 64
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_UNWRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.EISDIR}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A finished result: its folder, the files in it, and details that fit in JSON."""
+
+    key: str
+    label: str
+    folder: Path
+    details: dict[str, Any]
+    bytes: int
+    used: float
+    """When it was last asked for, in seconds since the epoch."""
+    fresh: bool = False
+    """Whether it was made just now rather than found."""
+
+
+def key(stage: str, **determinants: Any) -> str:
+    """The key of a stage's result, from everything that determines it (JSON values)."""
+    return digest(
+        {
+            "format": FORMAT,
+            "stage": stage,
+            "libraries": library_versions(),
+            "determinants": determinants,
+        }
+    )
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn a full or unwritable disk below `path` into one clear line."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _FULL:
+            raise OutputError(
+                f"no space is left ({error.strerror})",
+                where=str(path),
+                mend="free some, or name another folder",
+            ) from error
+        if error.errno in _UNWRITABLE:
+            raise OutputError(
+                f"cannot be written ({error.strerror})",
+                where=str(path),
+                mend="name a folder that you may write to",
+            ) from error
+        raise
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a text file so that a reader sees the old one or the new one, never a part."""
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with os.fdopen(handle, "w", encoding="utf-8") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(name, path)
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
+
+
+class Store:
+    """The results of one workspace. Several processes may use it at once."""
+
+    def __init__(self, workspace: Path) -> None:
+        self.root = workspace / "store"
+        self.notes: list[str] = []
+        """What went wrong and was mended, for the result."""
+
+    def get(self, key: str) -> Entry | None:
+        """The entry of a key, checked; None if there is none or it is damaged (then a note)."""
+        folder = self._folder(key)
+        if not folder.is_dir():
+            return None
+        try:
+            entry = self._read(folder, check=True)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            self.notes.append(f"store entry {key[:12]} is damaged ({error}); it is made again")
+            with writing(self.root):
+                self._discard(folder)
+            return None
+        with contextlib.suppress(OSError):  # a read-only store still serves
+            os.utime(folder / "entry.json")
+        return entry
+
+    def make(self, key: str, label: str, build: Callable[[Path], dict[str, Any]]) -> Entry:
+        """The entry of a key, made by `build` if need be.
+
+        `build` gets an empty folder for its files and returns details (JSON values). While one
+        process builds, others that want the same key wait for it.
+
+        Raises:
+            OutputError: the workspace is full or cannot be written.
+        """
+        found = self.get(key)
+        if found is not None:
+            return found
+        with self._lock(key):
+            found = self.get(key)  # another process may have made it meanwhile
+            return found if found is not None else self._build(key, label, build)
+
+    def entries(self) -> Iterator[Entry]:
+        """Every readable entry, unchecked, in no order."""
+        for folder in sorted(self.root.glob("??/" + "?" * _KEY_LENGTH)):
+            with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+                yield self._read(folder, check=False)
+
+    def remove(self, key: str) -> None:
+        """Take an entry away, unless a process is making it just now."""
+        with contextlib.suppress(Timeout), self._lock(key, timeout=0), writing(self.root):
+            self._discard(self._folder(key))
+
+    def sweep(self, older_than: float = 3600) -> int:
+        """Remove what killed processes left in `tmp`, if `older_than` seconds old; their count."""
+        stale = [
+            each
+            for each in (self.root / "tmp").glob("*")
+            if time.time() - each.stat().st_mtime > older_than
+        ]
+        for each in stale:
+            shutil.rmtree(each, ignore_errors=True)
+        return len(stale)
+
+    def _folder(self, key: str) -> Path:
+        return self.root / key[:2] / key
+
+    @contextlib.contextmanager
+    def _lock(self, key: str, timeout: float = -1) -> Iterator[None]:
+        locks = self.root / "locks"
+        with writing(self.root):
+            locks.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(locks / f"{key}.lock", timeout=timeout)
+            lock.acquire()
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def _build(self, key: str, label: str, build: Callable[[Path], dict[str, Any]]) -> Entry:
+        parent = self.root / "tmp"
+        with writing(self.root):
+            parent.mkdir(parents=True, exist_ok=True)
+            folder = Path(tempfile.mkdtemp(dir=parent, prefix=f"{key[:12]}-"))
+        try:
+            with writing(self.root):
+                details = build(folder)
+                files = {
+                    file.relative_to(folder).as_posix(): file_digest(file)
+                    for file in sorted(folder.rglob("*"))
+                    if file.is_file()
+                }
+                about = {"format": FORMAT, "key": key, "label": label, "files": files}
+                about |= {"details": details, "digest": digest([files, details])}
+                write_atomically(folder / "entry.json", json.dumps(about, indent=1))
+                final = self._folder(key)
+                final.parent.mkdir(parents=True, exist_ok=True)
+                folder.replace(final)
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+        made = self._read(final, check=False)
+        return Entry(**{**vars(made), "fresh": True})
+
+    def _read(self, folder: Path, *, check: bool) -> Entry:
+        about = json.loads((folder / "entry.json").read_text(encoding="utf-8"))
+        if about["format"] != FORMAT or about["key"] != folder.name:
+            raise ValueError("entry.json is of another entry")
+        if check:
+            if about["digest"] != digest([about["files"], about["details"]]):
+                raise ValueError("entry.json was changed")
+            for name, expected in about["files"].items():
+                if not (folder / name).is_file():
+                    raise ValueError(f"{name} is missing")
+                if file_digest(folder / name) != expected:
+                    raise ValueError(f"{name} has other bytes than were written")
+        return Entry(
+            key=about["key"],
+            label=about["label"],
+            folder=folder,
+            details=about["details"],
+            bytes=sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()),
+            used=(folder / "entry.json").stat().st_mtime,
+        )
+
+    def _discard(self, folder: Path) -> None:
+        # Renamed first: a reader finds the whole entry or none.
+        if not folder.exists():
+            return
+        parent = self.root / "tmp"
+        parent.mkdir(parents=True, exist_ok=True)
+        away = Path(tempfile.mkdtemp(dir=parent, prefix="discard-"))
+        with contextlib.suppress(FileNotFoundError):
+            folder.replace(away / "entry")
+        shutil.rmtree(away, ignore_errors=True)
