@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,6 +37,21 @@ class Split:
 
     def __len__(self) -> int:
         return len(next(iter(self.inputs.values()))) if self.inputs else 0
+
+    def named(self, names: Sequence[str]) -> Split:
+        """The same samples with the inputs named and ordered as a model wants them.
+
+        Raises:
+            ValueError: the names differ (a single input may have any name on either side).
+        """
+        if set(names) == set(self.inputs):
+            return Split({name: self.inputs[name] for name in names}, self.targets)
+        if len(names) == 1 == len(self.inputs):
+            return Split({names[0]: next(iter(self.inputs.values()))}, self.targets)
+        raise ValueError(
+            f"the data has the inputs {', '.join(self.inputs)}, "
+            f"but the model takes {', '.join(names)}"
+        )
 
     def batches(self, size: int, limit: int | None = None) -> Iterator[dict[str, Any]]:
         """The inputs in order, `size` samples at a time, up to `limit` samples."""
@@ -140,6 +155,21 @@ class StepOutcome:
     changed: bool
     statistics: dict[str, Json] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class MetricOutcome:
+    """What a metric gives back.
+
+    Attributes:
+        value: the metric over all samples; NaN says that it has none.
+        higher_is_better: which way is up.
+        outcomes: one number a sample whose mean is `value`, or None if it is not a mean.
+    """
+
+    value: float
+    higher_is_better: bool
+    outcomes: Any | None = None
 
 
 @dataclass(frozen=True)

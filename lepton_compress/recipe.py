@@ -6,16 +6,14 @@ frozen, unknown keys are errors, and nothing here imports a framework.
 
 from __future__ import annotations
 
-import types
-import typing
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
-    BaseModel,
     BeforeValidator,
+    ConfigDict,
     Field,
     GetJsonSchemaHandler,
     ValidationError,
@@ -26,78 +24,21 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
 from lepton_compress import registry
-from lepton_compress.document import Document, Key, read_document
-from lepton_compress.errors import LeptonError, RecipeError
+from lepton_compress.document import Document, Key, read_document, show
+from lepton_compress.errors import MissingExtraError, RecipeError
+from lepton_compress.findings import NAME_PATTERN, Finding, FindingsError, explain
 from lepton_compress.provenance import digest
 from lepton_compress.registry import Params
-from lepton_compress.units import Duration, Factor, Percent, Size
+from lepton_compress.units import PERCENT, Duration, Factor, Size, parse
+from lepton_compress.use import PLUGINS_TOO, Use
 
 VERSION = 1
 BASELINE = "baseline"
 """The candidate that no step has touched."""
 
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
-
-
-class Use(BaseModel):
-    """A plug-in by name with its parameters: `name`, or `name: {parameter: value}`."""
-
-    model_config = Params.model_config
-    kind: ClassVar[str]
-
-    name: str
-    parameters: dict[str, Any] = {}
-
-    @model_validator(mode="before")
-    @classmethod
-    def _read(cls, given: Any) -> Any:
-        if isinstance(given, str):
-            return {"name": given}
-        if isinstance(given, Use):
-            return {"name": given.name, "parameters": given.parameters}
-        if isinstance(given, dict) and len(given) == 1:
-            ((name, parameters),) = given.items()
-            if parameters is None or isinstance(parameters, dict):
-                return {"name": name, "parameters": parameters or {}}
-        if isinstance(given, dict) and set(given) == {"name", "parameters"}:
-            return given
-        raise ValueError(
-            f"expected the name of a {cls.kind}, or one name with its parameters in a mapping"
-        )
-
-    @classmethod
-    def __get_pydantic_json_schema__(
-        cls, core: CoreSchema, handler: GetJsonSchemaHandler
-    ) -> JsonSchemaValue:
-        # Written as the user writes it, one alternative for each plug-in of the kind.
-        bare, full = [], []
-        for name in registry.names(cls.kind):
-            try:
-                plugin = registry.get(cls.kind, name)
-            except LeptonError:
-                continue  # its package is broken or absent here; others stay usable
-            schema = handler(plugin.params.__pydantic_core_schema__)
-            if not any(field.is_required() for field in plugin.params.model_fields.values()):
-                bare.append(name)
-            full.append(
-                {
-                    "type": "object",
-                    "description": plugin.summary,
-                    "properties": {name: schema},
-                    "required": [name],
-                    "additionalProperties": False,
-                }
-            )
-        return {"anyOf": [{"enum": bare}, *full] if bare else full}
-
-    def bound(self) -> Params:
-        """The parameters, checked against the plug-in's model.
-
-        Raises:
-            RecipeError: the plug-in is unknown.
-            pydantic.ValidationError: a parameter is wrong.
-        """
-        return registry.get(self.kind, self.name).params.model_validate(self.parameters)
+Name = Annotated[str, Field(pattern=NAME_PATTERN)]
+Count = Annotated[int, Field(strict=True, ge=1, le=1024)]
+Truth = Annotated[bool, Field(strict=True)]
 
 
 class StepUse(Use):
@@ -118,6 +59,12 @@ class ExporterUse(Use):
 
 class ModelSpec(Params):
     """The trained model: a Python factory, an exported program, or an ONNX file."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "oneOf": [{"required": [form]} for form in ("factory", "program", "onnx")]
+        }
+    )
 
     factory: str | None = Field(
         None,
@@ -145,26 +92,55 @@ class ModelSpec(Params):
 
 
 class TargetSpec(Params):
-    """A place where the model is to run, with how it is called there."""
+    """A place where the model is to run, with how it is called there. Short form: the runtime."""
 
     name: Name
     runtime: str = "onnxruntime-cpu"
-    threads: Annotated[int, Field(ge=1, le=1024)] = 1
-    batch: Annotated[int, Field(ge=1, le=65536)] = Field(1, description="Samples in one call.")
+    threads: Count = 1
+    batch: Annotated[int, Field(strict=True, ge=1, le=65536)] = Field(
+        1, description="Samples in one call."
+    )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _short(cls, given: Any) -> Any:
+        if isinstance(given, str):
+            return {"name": given, "runtime": given}
+        if isinstance(given, dict) and "name" not in given and "runtime" in given:
+            return {"name": given["runtime"], **given}
+        return given
 
-def _read_target(given: Any) -> Any:
-    if isinstance(given, str):
-        return {"name": given, "runtime": given}
-    if isinstance(given, dict) and "name" not in given and "runtime" in given:
-        return {"name": given["runtime"], **given}
-    return given
+    @model_validator(mode="after")
+    def _check(self, info: ValidationInfo) -> Self:
+        if info.context == PLUGINS_TOO and (found := self.problems()):
+            raise FindingsError(found)
+        return self
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, core: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        full = handler(core)
+        fields = handler.resolve_ref_schema(full)
+        runtimes = {"enum": registry.names("runtime")}
+        fields["properties"]["runtime"] |= runtimes
+        del fields["required"]
+        fields["anyOf"] = [{"required": ["name"]}, {"required": ["runtime"]}]
+        return {"anyOf": [runtimes, full]}
+
+    def problems(self) -> list[Finding]:
+        """What is wrong with the runtime."""
+        try:
+            registry.get("runtime", self.runtime)
+        except (RecipeError, MissingExtraError) as error:
+            return [Finding(("runtime",), error.problem, error.mend)]
+        return []
 
 
 class Gate(Params):
     """A limit. Short form: the limit alone."""
 
-    strict: bool = Field(
+    strict: Truth = Field(
         False, description="Judge by the whole confidence interval instead of the measured point."
     )
     targets: list[Name] = Field([], description="Only on these targets; empty means on each.")
@@ -174,12 +150,17 @@ class Gate(Params):
     def _short(cls, given: Any) -> Any:
         return {"limit": given} if isinstance(given, (str, int, float)) else given
 
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, core: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        full = handler(core)
+        return {"anyOf": [handler.resolve_ref_schema(full)["properties"]["limit"], full]}
 
-def _read_share(given: Any, info: ValidationInfo) -> Any:
+
+def _read_share(given: Any) -> Any:
     if isinstance(given, (int, float)) and not isinstance(given, bool):
         return given
-    from lepton_compress.units import PERCENT, parse
-
     return parse(given, PERCENT, "1 %")
 
 
@@ -240,14 +221,10 @@ class Gates(Params):
 class Measure(Params):
     """How long to measure latency."""
 
-    rounds: Annotated[int, Field(ge=5, le=10_000)] = Field(
+    rounds: Annotated[int, Field(strict=True, ge=5, le=10_000)] = Field(
         15, description="Rounds in which every artifact of a target takes its turn, at least."
     )
-    cap: Duration = Field(
-        20.0,
-        description="Stop adding rounds after this long, decided or not.",
-        validate_default=False,
-    )
+    cap: Duration = Field(20.0, description="Stop adding rounds after this long, decided or not.")
 
 
 class Recipe(Params):
@@ -261,17 +238,15 @@ class Recipe(Params):
     metrics: Annotated[list[MetricUse], Field(min_length=1)] = Field(
         description="The first is the one that gates and selection look at by default."
     )
-    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
-    threads: Annotated[int, Field(ge=1, le=1024)] = Field(
+    seed: Annotated[int, Field(strict=True, ge=0, lt=2**32)] = 0
+    threads: Count = Field(
         2, description="To train and calibrate with. Part of what makes a result repeatable."
     )
-    variants: Annotated[dict[Name, Annotated[list[StepUse], Field(min_length=1)]], Field()] = Field(
+    variants: dict[Name, Annotated[list[StepUse], Field(min_length=1)]] = Field(
         {}, description="Each a list of steps, applied in order. Common beginnings are shared."
     )
-    exports: Annotated[list[ExporterUse], Field(min_length=1)] = [ExporterUse(name="onnx")]
-    targets: Annotated[
-        list[Annotated[TargetSpec, BeforeValidator(_read_target)]], Field(min_length=1)
-    ] = [TargetSpec(name="onnxruntime-cpu")]
+    exports: list[ExporterUse] = Field([ExporterUse(name="onnx")], min_length=1)
+    targets: list[TargetSpec] = Field([TargetSpec(name="onnxruntime-cpu")], min_length=1)
     gates: Gates = Gates()
     select: Literal["fastest", "smallest", "most_accurate"] = "fastest"
     require: Literal["chosen", "every"] = Field(
@@ -283,26 +258,33 @@ class Recipe(Params):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
+        if found := list(self._contradictions()):
+            raise FindingsError(found)
+        return self
+
+    def _contradictions(self) -> Iterator[Finding]:
         if BASELINE in self.variants:
-            raise ValueError(f"variants: {BASELINE!r} is the name of the unchanged model")
-        names = [target.name for target in self.targets]
-        for name in names:
-            if names.count(name) > 1:
-                raise ValueError(f"targets: {name!r} stands twice; give each its own name")
+            problem = f"{BASELINE!r} is the name of the unchanged model"
+            yield Finding(("variants", BASELINE), problem, "give the variant another name")
+        targets = [target.name for target in self.targets]
         metrics = [metric.name for metric in self.metrics]
-        for metric in metrics:
-            if metrics.count(metric) > 1:
-                raise ValueError(f"metrics: {metric!r} stands twice")
-        for gate_name, gate in self.gates.items():
-            for target in gate.targets:
-                if target not in names:
-                    mend = registry.nearest(target, names)
-                    raise ValueError(f"gates.{gate_name}: unknown target {target!r}; {mend}")
-            metric = getattr(gate, "metric", None)
+        for index in _repeated(targets):
+            problem = f"a second target is named {targets[index]!r}"
+            yield Finding(("targets", index), problem, "give each its own `name`")
+        for index in _repeated(metrics):
+            problem = f"the metric {metrics[index]!r} stands twice"
+            yield Finding(("metrics", index), problem, "remove one")
+        for name, gate in self.gates.items():
+            for index, target in enumerate(gate.targets):
+                if target not in targets:
+                    mend = registry.nearest(target, targets)
+                    yield Finding(
+                        ("gates", name, "targets", index), f"unknown target {target!r}", mend
+                    )
+            metric = gate.metric if isinstance(gate, ScoreGate) else None
             if metric is not None and metric not in metrics:
                 mend = registry.nearest(metric, metrics)
-                raise ValueError(f"gates.{gate_name}: unknown metric {metric!r}; {mend}")
-        return self
+                yield Finding(("gates", name, "metric"), f"unknown metric {metric!r}", mend)
 
     def uses(self) -> Iterator[tuple[Key, Use]]:
         """Every plug-in that the recipe names, and where."""
@@ -330,8 +312,6 @@ class Source:
 
     def where(self, *key: str | int) -> str:
         """How to name a key of the recipe in an error."""
-        from lepton_compress.document import show
-
         return self.document.where(key) if self.document else show(key)
 
 
@@ -343,11 +323,12 @@ def read(path: Path) -> Source:
     """
     document = read_document(path)
     try:
-        recipe = Recipe.model_validate(document.value)
+        recipe = Recipe.model_validate(document.value, context=PLUGINS_TOO)
     except ValidationError as error:
-        raise _joined(list(_findings(error, document.where, (), Recipe))) from error
+        found = explain(error, Recipe, document.value)
+        raise _error(found, document.where) from error
     source = Source(recipe, path.resolve().parent, document)
-    check(source)
+    check(source)  # pydantic does not look into defaults
     return source
 
 
@@ -357,24 +338,12 @@ def check(source: Source) -> None:
     Raises:
         RecipeError: with every finding, the first one in front.
     """
-    findings: list[RecipeError] = []
-    for key, use in source.recipe.uses():
-        try:
-            use.bound()
-        except ValidationError as error:
-            model = registry.get(use.kind, use.name).params
-            where = _locate(source)
-            findings += _findings(error, where, (*key, use.name), model)
-        except RecipeError as error:
-            findings.append(RecipeError(error.problem, where=source.where(*key), mend=error.mend))
-    for index, target in enumerate(source.recipe.targets):
-        try:
-            registry.get("runtime", target.runtime)
-        except RecipeError as error:
-            where = source.where("targets", index)
-            findings.append(RecipeError(error.problem, where=where, mend=error.mend))
-    if findings:
-        raise _joined(findings)
+    recipe = source.recipe
+    named: list[tuple[Key, Use | TargetSpec]] = [*recipe.uses()]
+    named += [(("targets", index), each) for index, each in enumerate(recipe.targets)]
+    found = [each._replace(key=(*key, *each.key)) for key, use in named for each in use.problems()]
+    if found:
+        raise _error(found, lambda key: source.where(*key))
 
 
 def json_schema() -> dict[str, Any]:
@@ -384,64 +353,19 @@ def json_schema() -> dict[str, Any]:
     schema["title"] = "lepton-compress recipe"
     text = {"type": "string"}
     schema["properties"]["include"] = {"anyOf": [text, {"type": "array", "items": text}]}
+    # What an included file says may be missing here.
+    schema["anyOf"] = [{"required": schema.pop("required")}, {"required": ["include"]}]
     schema["patternProperties"] = {"^x-": {}}
     return schema
 
 
-def _locate(source: Source) -> Any:
-    return lambda key: source.where(*key)
-
-
-def _joined(findings: list[RecipeError]) -> RecipeError:
-    first, *others = findings
+def _error(found: list[Finding], where: Callable[[Key], str]) -> RecipeError:
+    first, *others = (
+        RecipeError(problem, where=where(key), mend=mend) for key, problem, mend in found
+    )
     return RecipeError(first.problem, where=first.where, mend=first.mend, others=tuple(others))
 
 
-def _findings(
-    error: ValidationError, where: Any, prefix: Key, model: type[BaseModel]
-) -> Iterator[RecipeError]:
-    """One clear line for each thing that pydantic found."""
-    for finding in error.errors(include_url=False):
-        location = finding["loc"]
-        key = (*prefix, *location)
-        if finding["type"] == "extra_forbidden":
-            known = _fields(model, location[:-1])
-            unknown = str(location[-1])
-            mend = registry.nearest(unknown, known)
-            yield RecipeError(f"unknown key {unknown!r}", where=where(key), mend=mend)
-        elif finding["type"] == "missing":
-            yield RecipeError("is missing", where=where(key), mend="add it")
-        else:
-            said = finding["msg"].removeprefix("Value error, ")
-            said = said[:1].lower() + said[1:] if not said[:2].isupper() else said
-            given = finding.get("input")
-            shown = (
-                "" if isinstance(given, (dict, list)) or repr(given) in said else f", not {given!r}"
-            )
-            yield RecipeError(said + shown, where=where(key))
-
-
-def _fields(model: Any, location: tuple[int | str, ...]) -> list[str]:
-    """The keys that may stand at a location inside a model."""
-    for candidate in _models(model):
-        if not location:
-            return sorted(candidate.model_fields)
-        field = candidate.model_fields.get(str(location[0]))
-        if field is None:
-            continue
-        inner, rest = field.annotation, location[1:]
-        while rest and typing.get_origin(inner) in (dict, list, tuple):
-            inner, rest = typing.get_args(inner)[-1], rest[1:]
-        found = _fields(inner, rest)
-        if found:
-            return found
-    return []
-
-
-def _models(annotation: Any) -> Iterator[type[BaseModel]]:
-    """The pydantic models that an annotation admits."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        yield annotation
-    elif typing.get_origin(annotation) in (typing.Union, types.UnionType, Annotated):
-        for part in typing.get_args(annotation):
-            yield from _models(part)
+def _repeated(names: list[str]) -> Iterator[int]:
+    """Where a name stands that stood before."""
+    return (index for index, name in enumerate(names) if name in names[:index])

@@ -7,15 +7,17 @@ seconds, bytes, a fraction of one, a factor. A bare number is refused where a un
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable
 from fractions import Fraction
 from typing import Annotated
 
-from pydantic import BeforeValidator, Field, WithJsonSchema
+from pydantic import BeforeValidator, WithJsonSchema
 
-_QUANTITY = re.compile(r"^\s*([+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?)\s*([^\s\d]*)\s*$")
+# Three digits of exponent and 64 characters: enough for any quantity, and no number takes long.
+_NUMBER = r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]{1,3})?"
+_QUANTITY = re.compile(rf"\s*({_NUMBER})\s*([^\s0-9]*)\s*")
+_LONGEST = 64
 
 SECONDS = {"ns": Fraction(1, 10**9), "us": Fraction(1, 10**6), "µs": Fraction(1, 10**6)}
 SECONDS |= {"ms": Fraction(1, 1000), "s": Fraction(1), "min": Fraction(60), "h": Fraction(3600)}
@@ -27,81 +29,105 @@ PERCENT = {"%": Fraction(1, 100)}
 FACTOR = {"x": Fraction(1)}
 
 
+def exact(text: object, units: dict[str, Fraction], example: str) -> Fraction:
+    """The value of `text` in the base unit of `units`, not rounded.
+
+    Raises:
+        ValueError: not a number followed by one of the units.
+    """
+    short = isinstance(text, str) and len(text) <= _LONGEST
+    found = _QUANTITY.fullmatch(str(text)) if short else None
+    if found is None:
+        # `!r:.60` cuts what may be very long.
+        raise ValueError(f"{text!r:.60} is not a number with a unit; write for example '{example}'")
+    number, unit = found.groups()
+    if unit not in units:
+        said = f"unknown unit {unit!r}" if unit else "the unit is missing"
+        raise ValueError(f"{said} in {text!r}; use one of {', '.join(units)}, as in '{example}'")
+    # Fractions keep `0.1 %` from becoming 0.0010000000000000002.
+    return Fraction(number) * units[unit]
+
+
 def parse(text: object, units: dict[str, Fraction], example: str) -> float:
     """The value of `text` in the base unit of `units`.
 
     Raises:
         ValueError: not a finite number followed by one of the units.
     """
-    found = _QUANTITY.match(text) if isinstance(text, str) else None
-    if found is None:
-        raise ValueError(f"{text!r} is not a number with a unit; write for example '{example}'")
-    number, unit = found.groups()
-    if unit not in units:
-        said = f"unknown unit {unit!r}" if unit else "the unit is missing"
-        raise ValueError(f"{said} in {text!r}; use one of {', '.join(units)}, as in '{example}'")
-    # Fractions keep `0.1 %` from becoming 0.0010000000000000002.
-    value = float(Fraction(number) * units[unit])
-    if not math.isfinite(value):
-        raise ValueError(f"{text!r} is too large")
-    return value
+    try:
+        return float(exact(text, units, example))
+    except OverflowError:
+        raise ValueError(f"{text!r} is too large") from None
 
 
 def _reader(units: dict[str, Fraction], example: str) -> Callable[[object], float]:
-    return lambda text: parse(text, units, example)
+    def read(text: object) -> float:
+        value = parse(text, units, example)
+        if value <= 0:
+            raise ValueError(f"{text!r} is not above zero")
+        return value
+
+    return read
 
 
 def _read_bytes(text: object) -> int:
-    value = parse(text, BYTES, "150 KB")
-    if value != int(value):
+    value = exact(text, BYTES, "150 KB")
+    if value <= 0:
+        raise ValueError(f"{text!r} is not above zero")
+    if value.denominator != 1:
         raise ValueError(f"{text!r} is not a whole number of bytes")
-    return int(value)
+    return value.numerator
+
+
+def _read_percent(text: object) -> float:
+    value = parse(text, PERCENT, "1 %")
+    if not 0 <= value <= 1:
+        raise ValueError(f"{text!r} is not from 0 % to 100 %")
+    return value
 
 
 def _schema(units: dict[str, Fraction], example: str) -> WithJsonSchema:
     names = "|".join(re.escape(unit) for unit in units)
-    return WithJsonSchema(
-        {"type": "string", "pattern": rf"^\s*[+-]?[0-9.]+\s*({names})\s*$", "examples": [example]}
-    )
+    pattern = rf"^\s*{_NUMBER}\s*(?:{names})\s*$"
+    return WithJsonSchema({"type": "string", "pattern": pattern, "examples": [example]})
 
 
-Duration = Annotated[
-    float, BeforeValidator(_reader(SECONDS, "2 ms")), Field(gt=0), _schema(SECONDS, "2 ms")
-]
+Duration = Annotated[float, BeforeValidator(_reader(SECONDS, "2 ms")), _schema(SECONDS, "2 ms")]
 """Seconds, above zero."""
-Size = Annotated[int, BeforeValidator(_read_bytes), Field(gt=0), _schema(BYTES, "150 KB")]
+Size = Annotated[int, BeforeValidator(_read_bytes), _schema(BYTES, "150 KB")]
 """Bytes, above zero. KB is 1000 bytes, KiB is 1024."""
-Percent = Annotated[
-    float, BeforeValidator(_reader(PERCENT, "1 %")), Field(ge=0, le=1), _schema(PERCENT, "1 %")
-]
+Percent = Annotated[float, BeforeValidator(_read_percent), _schema(PERCENT, "1 %")]
 """A share from 0 to 1, written from `0 %` to `100 %`."""
-Factor = Annotated[
-    float, BeforeValidator(_reader(FACTOR, "0.5x")), Field(gt=0), _schema(FACTOR, "0.5x")
-]
+Factor = Annotated[float, BeforeValidator(_reader(FACTOR, "0.5x")), _schema(FACTOR, "0.5x")]
 """A factor above zero, written with an x."""
 
 
 def show_seconds(seconds: float) -> str:
     """Three significant digits in the unit that suits: `184 us`, `2.05 ms`, `12.0 s`."""
     for unit, scale in (("s", 1.0), ("ms", 1e-3), ("us", 1e-6)):
-        if seconds >= scale or unit == "us":
+        if abs(seconds) >= scale * _ROUNDS_UP:
             return f"{_digits(seconds / scale)} {unit}"
-    raise AssertionError("unreachable")
+    return f"{_digits(seconds / 1e-9)} ns" if seconds else "0 s"
 
 
 def show_bytes(size: float) -> str:
     """Three significant digits in decimal units: `950 B`, `151 KB`, `4.82 MB`."""
     for unit, scale in (("GB", 1e9), ("MB", 1e6), ("KB", 1e3)):
-        if size >= scale:
+        if abs(size) >= scale * _ROUNDS_UP:
             return f"{_digits(size / scale)} {unit}"
     return f"{size:.0f} B"
 
 
 def show_percent(share: float) -> str:
     """Two decimals: `98.61 %`."""
-    return f"{100 * share:.2f} %"
+    # Adding zero turns -0.0 into 0.0.
+    return f"{round(100 * share, 2) + 0.0:.2f} %"
+
+
+_ROUNDS_UP = 0.9995
+"""From this share of a unit on, three digits show one whole unit."""
 
 
 def _digits(value: float) -> str:
-    places = 0 if value >= 100 else 1 if value >= 10 else 2
+    places = 0 if abs(value) >= 99.95 else 1 if abs(value) >= 9.995 else 2
     return f"{value:.{places}f}"

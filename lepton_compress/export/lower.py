@@ -1,0 +1,147 @@
+"""From torch to an ONNX graph: traced, cleaned, and stripped of everything that would make two
+exports of one model differ."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import warnings
+from collections import Counter
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from lepton_compress import __version__
+from lepton_compress.artifacts import Model, Split
+from lepton_compress.errors import InputError, PluginError
+
+if TYPE_CHECKING:
+    import onnx
+
+OPSET = 20
+"""From 23 on attention is exported as one operator, which no quantiser takes apart."""
+
+_SCOPES = "pkg.torch.onnx.name_scopes"
+_BATCH = 2
+"""Of the traced example. A batch of one would be taken for a constant."""
+
+
+def lower(model: Model, samples: Split) -> Model:
+    """The graph of a module or exported program, with a dynamic batch.
+
+    Args:
+        model: in the form "module" or "program".
+        samples: at least two samples to trace with.
+
+    Raises:
+        InputError: an operator or a construct of its forward() cannot be exported.
+    """
+    with _quiet():
+        exported = _export(model, samples)
+    graph = clean(exported)
+    names = tuple(value.name for value in graph.graph.output)
+    if model.outputs and names != model.outputs:
+        raise PluginError(f"the exporter named the outputs {names}, not {model.outputs}")
+    return Model("graph", graph, model.inputs, names)
+
+
+def clean(graph: onnx.ModelProto) -> onnx.ModelProto:
+    """A simplified copy: constants folded, dead and doubled nodes gone, nodes named by the layer
+    they come from, and neither paths nor tool names left inside.
+
+    Raises:
+        InputError: the simplified graph does not compute the same.
+    """
+    import onnx
+    import onnxsim
+
+    named = onnx.ModelProto()
+    named.CopyFrom(graph)
+    _name_nodes(named.graph)
+    _strip(named)
+    try:
+        simplified, same = onnxsim.simplify(named)
+    except Exception as error:  # the library raises what its C++ side gives it
+        raise InputError(f"onnxsim cannot simplify the graph: {error}", where="model") from error
+    if not same:
+        raise InputError("onnxsim changed what the graph computes", where="model")
+    cleaned: onnx.ModelProto = simplified
+    _strip(cleaned)
+    cleaned.producer_name, cleaned.producer_version = "lepton-compress", __version__
+    onnx.checker.check_model(cleaned)
+    return cleaned
+
+
+def _export(model: Model, samples: Split) -> onnx.ModelProto:
+    import torch
+
+    names = [spec.name for spec in model.inputs]
+    feeds = next(samples.named(names).batches(_BATCH))
+    given = {name: torch.from_numpy(array.copy()) for name, array in feeds.items()}
+    batch = torch.export.Dim("batch")
+    options: dict[str, Any] = {
+        "dynamo": True,
+        "verbose": False,
+        "opset_version": OPSET,
+        "external_data": False,
+        "input_names": names,
+        "output_names": list(model.outputs) or None,
+    }
+    try:
+        if model.form == "program":
+            program = torch.onnx.export(model.value, **options)
+        else:
+            shapes = {name: {0: batch} for name in names}
+            program = torch.onnx.export(model.value, kwargs=given, dynamic_shapes=shapes, **options)
+    except Exception as error:  # the exporter wraps errors of every kind
+        cause = error.__cause__ or error
+        raise InputError(
+            f"torch.onnx cannot export it: {type(cause).__name__}: {_headline(cause)}",
+            where="model",
+            mend="replace the construct that it names, or give the model as an ONNX file",
+        ) from error
+    if program is None:
+        raise InputError("torch.onnx gave no program", where="model")
+    return program.model_proto
+
+
+def _headline(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else "no message"
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """The exporter warns about packages it does not need and about its own internals."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "onnxscript")]
+    levels = [logger.level for logger in loggers]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        try:
+            yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)
+
+
+def _name_nodes(graph: onnx.GraphProto) -> None:
+    """Name each node `layer/Operator`, from the scopes that the exporter leaves in its metadata."""
+    seen: Counter[str] = Counter()
+    for node in graph.node:
+        scopes = next((each.value for each in node.metadata_props if each.key == _SCOPES), "")
+        # Written as a list of dotted names, the last but one of which is the layer.
+        parts = [part for part in scopes.strip("[]").replace("'", "").split(", ") if part]
+        name = f"{parts[-2]}/{node.op_type}" if len(parts) > 1 else node.op_type
+        seen[name] += 1
+        node.name = name if seen[name] == 1 else f"{name}_{seen[name]}"
+
+
+def _strip(model: onnx.ModelProto) -> None:
+    """Remove documentation and metadata, which hold stack traces with paths."""
+    graph = model.graph
+    holders: list[Any] = [model, graph, *graph.node, *graph.input, *graph.output]
+    holders += [*graph.value_info, *graph.initializer]
+    for holder in holders:
+        holder.doc_string = ""
+        del holder.metadata_props[:]

@@ -1,0 +1,98 @@
+"""Facts read off an ONNX graph: operators by element type, parameters, multiply-accumulates."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, defaultdict
+from typing import TYPE_CHECKING
+
+from lepton_compress.artifacts import TensorSpec
+
+if TYPE_CHECKING:
+    import onnx
+
+_QUANTIZERS = ("QuantizeLinear", "DequantizeLinear")
+Shape = tuple[int | str, ...]
+
+
+def infer_shapes(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy in which every value has a type, as far as shape inference reaches."""
+    import onnx
+
+    return onnx.shape_inference.infer_shapes(model, data_prop=True)
+
+
+def value_specs(model: onnx.ModelProto) -> dict[str, TensorSpec]:
+    """Name to element type and shape of every value that is known, initialisers included."""
+    import onnx
+
+    from lepton_compress.load.forms import spec
+
+    inferred = infer_shapes(model).graph
+    known = [*inferred.value_info, *inferred.input, *inferred.output]
+    found = {value.name: spec(value) for value in known if value.type.HasField("tensor_type")}
+    for tensor in inferred.initializer:
+        dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).name
+        found[tensor.name] = TensorSpec(tensor.name, dtype, tuple(tensor.dims))
+    return found
+
+
+def operators(model: onnx.ModelProto) -> dict[str, dict[str, int]]:
+    """Operator type to element type of its first output to how many there are."""
+    specs = value_specs(model)
+    counted: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    for node in model.graph.node:
+        name = f"{node.domain}:{node.op_type}" if node.domain else node.op_type
+        known = specs.get(node.output[0]) if node.output else None
+        counted[name][known.dtype if known else "?"] += 1
+    return {name: dict(sorted(counts.items())) for name, counts in sorted(counted.items())}
+
+
+def parameter_count(model: onnx.ModelProto) -> int:
+    """Numbers that training found: scales, zero points and shapes are not among them."""
+    import onnx
+
+    graph = model.graph
+    quantizers = [node for node in graph.node if node.op_type in _QUANTIZERS]
+    steps = {name for node in quantizers for name in node.input[1:]}
+    packed = {node.input[0] for node in quantizers}
+    floats = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16)
+    return sum(
+        math.prod(tensor.dims)
+        for tensor in graph.initializer
+        if tensor.name not in steps and (tensor.data_type in floats or tensor.name in packed)
+    )
+
+
+def multiply_accumulates(model: onnx.ModelProto) -> int | None:
+    """Multiply-accumulates of one sample in convolutions and matrix products; None where a shape
+    that is needed is not known."""
+    specs = value_specs(model)
+    total = 0
+    for node in model.graph.node:
+        if node.op_type not in ("Conv", "ConvTranspose", "Gemm", "MatMul"):
+            continue
+        given = [specs[name].shape for name in node.input[:2] if name in specs]
+        made = specs[node.output[0]].shape if node.output[0] in specs else None
+        if len(given) < 2 or made is None:
+            return None
+        count = _node_macs(node, given[0], given[1], made)
+        if count is None:
+            return None
+        total += count
+    return total
+
+
+def _node_macs(node: onnx.NodeProto, left: Shape, right: Shape, made: Shape) -> int | None:
+    if node.op_type == "Conv":
+        return _product([*made[1:], *right[1:]])  # one weight column for each output element
+    if node.op_type == "ConvTranspose":
+        return _product([*left[1:], *right[1:]])
+    transposed = any(each.name == "transB" and each.i for each in node.attribute)
+    inner = right[-1] if transposed else right[-2] if len(right) > 1 else right[0]
+    return _product([*made[1:], inner])
+
+
+def _product(dims: list[int | str]) -> int | None:
+    sizes = [dim for dim in dims if isinstance(dim, int)]
+    return math.prod(sizes) if len(sizes) == len(dims) else None

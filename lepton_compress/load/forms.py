@@ -1,0 +1,227 @@
+"""The forms a model takes (module, program, graph): how each is copied, run, told apart from
+another, saved as data and loaded again. Nothing is ever pickled.
+
+A module is saved as its difference from the freshly built one: tensors as safetensors, and the
+plain attributes that steps have changed (a pruned convolution's `out_channels`, say) as JSON.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lepton_compress.artifacts import Model, TensorSpec
+from lepton_compress.errors import InputError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import onnx
+    import torch
+
+    Feeds = Mapping[str, np.ndarray]
+
+STRUCTURE = "structure.json"
+WEIGHTS = "weights.safetensors"
+GRAPH = "model.onnx"
+
+_PLAIN = (bool, int, float, str, type(None))
+
+
+def duplicate(model: Model) -> Model:
+    """An independent copy: what is done to one is not seen in the other."""
+    if model.form == "graph":
+        copied = type(model.value)()
+        copied.CopyFrom(model.value)
+        return model.replace(value=copied)
+    return model.replace(value=copy.deepcopy(model.value)) if model.form == "module" else model
+
+
+def fingerprint(model: Model) -> str:
+    """SHA-256 of everything that the model computes with."""
+    if model.form == "graph":
+        return hashlib.sha256(model.value.SerializeToString(deterministic=True)).hexdigest()
+    module = model.value if model.form == "module" else model.value.module()
+    total = hashlib.sha256(json.dumps(_attributes(module), sort_keys=True).encode())
+    for name, tensor in sorted(module.state_dict().items()):
+        total.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)};".encode())
+        total.update(_bytes(tensor))
+    return total.hexdigest()
+
+
+def call(model: Model, feeds: Feeds) -> dict[str, np.ndarray]:
+    """The model's outputs by name for one batch, computed where the model is at home: torch for
+    a module or program, ONNX Runtime for a graph.
+
+    Raises:
+        InputError: it cannot be run on these inputs.
+    """
+    if model.form == "graph":
+        return dict(zip(model.outputs, _run_graph(model.value, feeds), strict=True))
+    values = _run_torch(model, feeds)
+    if model.outputs and len(model.outputs) != len(values):
+        raise InputError(
+            f"the model gives {len(values)} outputs, but {len(model.outputs)} are named",
+            where="model.outputs",
+            mend=f"name {len(values)}",
+        )
+    return dict(zip(model.outputs or output_names(len(values)), values, strict=True))
+
+
+def output_names(count: int) -> tuple[str, ...]:
+    """Names for outputs that nobody named."""
+    return ("output",) if count == 1 else tuple(f"output_{index}" for index in range(count))
+
+
+def save(model: Model, original: Model, folder: Path) -> None:
+    """Write a module (as its difference from `original`, as built) or a graph into a folder."""
+    if model.form == "graph":
+        data = model.value.SerializeToString(deterministic=True)
+        (folder / GRAPH).write_bytes(data)
+        return
+    from safetensors.torch import save_file
+
+    before, after = _attributes(original.value), _attributes(model.value)
+    changed = {
+        name: {key: value for key, value in after[name].items() if before[name].get(key) != value}
+        for name in after
+        if name in before and after[name] != before[name]
+    }
+    (folder / STRUCTURE).write_text(json.dumps(changed, indent=1, sort_keys=True))
+    # Tied tensors are written once a name: safetensors refuses shared memory.
+    state = {name: tensor.contiguous().clone() for name, tensor in model.value.state_dict().items()}
+    save_file(state, folder / WEIGHTS)
+
+
+def load(folder: Path, original: Callable[[], Model]) -> Model:
+    """Read back what `save` wrote. `original` builds the model as loaded from the user."""
+    if (folder / GRAPH).is_file():
+        import onnx
+
+        graph = onnx.load(folder / GRAPH)
+        return Model("graph", graph, *signature(graph))
+    import torch
+    from safetensors.torch import load_file
+
+    model = original()
+    modules = dict(model.value.named_modules())
+    for name, values in json.loads((folder / STRUCTURE).read_text()).items():
+        for key, value in values.items():
+            setattr(modules[name], key, tuple(value) if isinstance(value, list) else value)
+    for name, tensor in load_file(folder / WEIGHTS).items():
+        owner, _, leaf = name.rpartition(".")
+        held = getattr(modules[owner], leaf)
+        if held.shape != tensor.shape and isinstance(held, torch.nn.Parameter):
+            setattr(modules[owner], leaf, torch.nn.Parameter(tensor, held.requires_grad))
+        elif held.shape != tensor.shape:
+            setattr(modules[owner], leaf, tensor)
+        else:
+            held.data.copy_(tensor)
+    return model
+
+
+def signature(graph: onnx.ModelProto) -> tuple[tuple[TensorSpec, ...], tuple[str, ...]]:
+    """Inputs and output names of an ONNX model; initialisers listed as inputs do not count."""
+    constant = {tensor.name for tensor in graph.graph.initializer}
+    inputs = tuple(spec(value) for value in graph.graph.input if value.name not in constant)
+    return inputs, tuple(value.name for value in graph.graph.output)
+
+
+def spec(value: onnx.ValueInfoProto) -> TensorSpec:
+    """Name, numpy dtype and shape of an ONNX value; an unknown dimension is `?`."""
+    import onnx
+
+    tensor = value.type.tensor_type
+    shape = tuple(
+        dim.dim_value if dim.HasField("dim_value") else (dim.dim_param or "?")
+        for dim in tensor.shape.dim
+    )
+    dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type).name
+    return TensorSpec(value.name, dtype, shape)
+
+
+def _run_graph(graph: onnx.ModelProto, feeds: Feeds) -> list[np.ndarray]:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    options.intra_op_num_threads = 1
+    data = graph.SerializeToString()
+    try:
+        session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+        made: list[np.ndarray] = session.run(None, dict(feeds))
+    except Exception as error:  # the runtime raises a class of its own for each status code
+        raise InputError(f"ONNX Runtime cannot run it: {error}", where="model") from error
+    return made
+
+
+def _run_torch(model: Model, feeds: Feeds) -> list[np.ndarray]:
+    import torch
+
+    module = model.value if model.form == "module" else model.value.module()
+    try:
+        with torch.no_grad():
+            given = {name: torch.from_numpy(array.copy()) for name, array in feeds.items()}
+            returned = module(**given)
+    except Exception as error:
+        shapes = ", ".join(f"{name} {a.dtype}{list(a.shape)}" for name, a in feeds.items())
+        raise InputError(
+            f"the model does not accept the data ({shapes}): {type(error).__name__}: {error}",
+            where="model",
+            mend="check the shape and dtype that the loader gives against what forward() takes",
+        ) from error
+    return [tensor.detach().numpy() for tensor in flatten(returned)]
+
+
+def flatten(returned: Any) -> list[torch.Tensor]:
+    """The tensors in what a forward() returned, in the order the exporter sees them.
+
+    Raises:
+        InputError: there is none.
+    """
+    import torch
+    from torch.utils import _pytree as pytree
+
+    found = [leaf for leaf in pytree.tree_leaves(returned) if isinstance(leaf, torch.Tensor)]
+    if not found:
+        raise InputError(
+            f"forward() returns no tensor but {type(returned).__name__}", where="model"
+        )
+    return found
+
+
+def _attributes(module: torch.nn.Module) -> dict[str, dict[str, Any]]:
+    """By module name: its class and those of its own attributes that JSON can hold exactly."""
+
+    def plain(value: Any) -> bool:
+        if isinstance(value, tuple):
+            return all(isinstance(item, _PLAIN) for item in value)
+        return isinstance(value, _PLAIN)
+
+    return {
+        name: {
+            key: list(value) if isinstance(value, tuple) else value
+            for key, value in vars(each).items()
+            if plain(value) and not key.startswith("_") and key != "training"
+        }
+        for name, each in module.named_modules()
+    }
+
+
+def _bytes(tensor: torch.Tensor) -> bytes:
+    import torch
+
+    flat = tensor.detach().cpu().contiguous().reshape(-1)
+    data: bytes = flat.view(torch.uint8).numpy().tobytes() if flat.numel() else b""
+    return data
+
+
+def input_specs(feeds: Feeds, names: Sequence[str]) -> tuple[TensorSpec, ...]:
+    """Specifications of inputs like these arrays, with the first dimension as the batch."""
+    return tuple(
+        TensorSpec(name, feeds[name].dtype.name, ("batch", *feeds[name].shape[1:]))
+        for name in names
+    )

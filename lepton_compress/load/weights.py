@@ -1,0 +1,107 @@
+"""Trained weights into a freshly built module: safetensors, or a torch checkpoint read without
+unpickling code."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lepton_compress.errors import InputError
+
+if TYPE_CHECKING:
+    import torch
+
+_NESTED = ("state_dict", "model_state_dict", "model", "weights", "ema_state_dict")
+_PREFIXES = ("module.", "_orig_mod.", "model.", "net.")
+
+
+def load_weights(module: torch.nn.Module, path: Path, *, trust_pickle: bool) -> None:
+    """Load a file of weights into a module, in place.
+
+    Prefixes that wrappers add to every name (`module.` of DataParallel, `_orig_mod.` of
+    torch.compile, ...) are taken off if the names fit then.
+
+    Raises:
+        InputError: the file is missing, unreadable, needs a pickle that is not trusted, or its
+            names or shapes do not fit.
+    """
+    if not path.is_file():
+        raise InputError("no such file", where=str(path), mend="paths are relative to the recipe")
+    state = _read(path, trust_pickle=trust_pickle)
+    state = _fit(state, set(module.state_dict()))
+    wanted = module.state_dict()
+    missing = sorted(set(wanted) - set(state))
+    extra = sorted(set(state) - set(wanted))
+    wrong = [
+        f"{name} is {list(state[name].shape)} in the file, {list(wanted[name].shape)} in the model"
+        for name in wanted
+        if name in state and state[name].shape != wanted[name].shape
+    ]
+    said = [f"missing: {_few(missing)}"] if missing else []
+    said += [f"not in the model: {_few(extra)}"] if extra else []
+    said += [_few(wrong)] if wrong else []
+    if said:
+        raise InputError(
+            f"the weights do not fit the model ({'; '.join(said)})",
+            where=str(path),
+            mend="check model.args, or that the file belongs to this factory",
+        )
+    module.load_state_dict(state)
+
+
+def _few(names: list[str]) -> str:
+    shown = ", ".join(names[:4])
+    return shown if len(names) <= 4 else f"{shown} and {len(names) - 4} more"
+
+
+def _fit(state: dict[str, torch.Tensor], wanted: set[str]) -> dict[str, torch.Tensor]:
+    """The state dict with wrappers' prefixes removed, if that makes more names fit."""
+    best = state
+    for _ in range(len(_PREFIXES)):
+        for prefix in _PREFIXES:
+            if best and all(name.startswith(prefix) for name in best):
+                shorter = {name.removeprefix(prefix): value for name, value in best.items()}
+                if len(wanted & set(shorter)) > len(wanted & set(best)):
+                    best = shorter
+    return best
+
+
+def _read(path: Path, *, trust_pickle: bool) -> dict[str, torch.Tensor]:
+    import torch
+
+    if path.suffix == ".safetensors":
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        try:
+            loaded: Any = load_file(path)
+        except (SafetensorError, OSError, ValueError) as error:
+            raise InputError(f"not a safetensors file ({error})", where=str(path)) from error
+    else:
+        try:
+            loaded = torch.load(path, map_location="cpu", weights_only=not trust_pickle)
+        except pickle.UnpicklingError as error:
+            raise InputError(
+                "holds pickled objects beside tensors, which can run code when loaded",
+                where=str(path),
+                mend="save the state dict as safetensors, or pass --trust-pickle if you made it",
+            ) from error
+        except (OSError, RuntimeError, EOFError, ValueError) as error:
+            said = str(error).split("\n")[0]
+            raise InputError(f"not a torch checkpoint ({said})", where=str(path)) from error
+    if isinstance(loaded, torch.nn.Module):
+        loaded = loaded.state_dict()
+    for name in _NESTED:
+        if isinstance(loaded, Mapping) and isinstance(loaded.get(name), Mapping):
+            loaded = loaded[name]
+    if not isinstance(loaded, Mapping) or not all(
+        isinstance(value, torch.Tensor) for value in loaded.values()
+    ):
+        raise InputError(
+            "holds no state dict",
+            where=str(path),
+            mend="save model.state_dict(), or put it under the key 'state_dict'",
+        )
+    return {str(name): value for name, value in loaded.items()}

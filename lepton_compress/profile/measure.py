@@ -1,0 +1,354 @@
+"""Measure artifacts side by side on this machine's processor.
+
+Every artifact runs in a process of its own on the same CPUs, and they take turns: in each round
+every one is timed once, in an order drawn anew. What disturbs the machine for longer than a turn
+so disturbs all alike, and cancels in the ratio to the baseline of the same round. The baseline
+runs twice; the ratio of the two shows what this machine takes for a difference where there is none.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lepton_compress.artifacts import Observer, Profile
+from lepton_compress.errors import LeptonError
+from lepton_compress.profile.process import Job, Worker
+from lepton_compress.profile.statistics import (
+    Interval,
+    bootstrap_median_ratio,
+    bootstrap_percentiles,
+)
+from lepton_compress.recipe import TargetSpec
+
+PERCENTILES = {"p50": 0.50, "p90": 0.90, "p99": 0.99}
+SAMPLES_BEYOND = 10
+"""A percentile is shown when at least this many samples are expected above it."""
+
+TURN_SECONDS = 0.005
+MIN_CALLS, MAX_CALLS = 3, 2000
+STEADY = 0.03
+MAX_WARM_UP_BURSTS = 20
+MAX_WARM_UP_SECONDS = 3.0
+
+NOISE_ROUNDS_FACTOR = 4
+
+START_TIMEOUT = 300.0
+MIN_TURN_TIMEOUT = 30.0
+TURN_TIMEOUT_FACTOR = 20
+
+
+@dataclass(frozen=True)
+class Subject:
+    """An artifact to measure."""
+
+    candidate: str
+    format: str
+    path: Path
+
+
+@dataclass(frozen=True)
+class Limits:
+    """The latency gates that the measurement should decide; None where there is no such gate.
+
+    Attributes:
+        latency: of one call, in seconds, at `percentile`.
+        percentile: a name in `PERCENTILES`.
+        ratio: median latency over the baseline's.
+    """
+
+    latency: float | None = None
+    percentile: str = "p50"
+    ratio: float | None = None
+
+
+@dataclass
+class _Lane:
+    """A subject with its worker, and what has been measured so far."""
+
+    subject: Subject
+    worker: Worker | None = None
+    burst: int = MIN_CALLS
+    call: float = 0.0
+    turns: list[NDArray[np.int64]] = field(default_factory=list)
+    cold_start: float | None = None
+    peak_memory: int | None = None
+    reason: str = ""
+
+    def medians(self) -> NDArray[np.float64]:
+        """(rounds,) median nanoseconds of each turn."""
+        return np.array([np.median(turn) for turn in self.turns])
+
+    def time(self, count: int) -> NDArray[np.int64]:
+        """(count,) nanoseconds of calls made now; a call's length so far sets the patience."""
+        assert self.worker is not None  # noqa: S101 - only lanes that started are timed
+        patience = max(MIN_TURN_TIMEOUT, TURN_TIMEOUT_FACTOR * count * self.call)
+        times = self.worker.run(count, patience)
+        self.call = float(np.median(times)) * 1e-9
+        return times
+
+
+def measure(
+    subjects: Sequence[Subject],
+    *,
+    baseline: str,
+    target: TargetSpec,
+    inputs: Mapping[str, NDArray[Any]],
+    limits: Limits,
+    rounds: int,
+    cap: float,
+    seed: int,
+    observer: Observer,
+) -> list[Profile]:
+    """Latency, cold start and peak memory of each subject on `target`.
+
+    Rounds are added to the least number until the intervals decide every limit and that of the
+    baseline against itself contains 1, or `cap` is reached. After four times the least number
+    the latter is waited for no more: a difference that lasts belongs to the two processes (where
+    their memory lies, for one) and more rounds would only make it plainer. Looking again after
+    every quarter more, not after every round, keeps small the chance that one of many looks
+    decides by luck.
+
+    An interval covers what varies from round to round within these processes. What varies from
+    process to process shows in `noise` alone.
+
+    Args:
+        subjects: what to measure; the first whose candidate is `baseline` is the baseline.
+        baseline: a candidate's id; without a subject of it no ratio is known.
+        target: the runtime, the number of threads, and the batch (which `inputs` must have).
+        inputs: name to array, each (target.batch, ...).
+        limits: what should be decided.
+        rounds: the least number of rounds.
+        cap: seconds after which no round is added to the least number.
+        seed: of the order of turns and of the intervals.
+        observer: where to report progress.
+
+    Returns:
+        One profile a subject, in order. A subject that cannot be measured has status "failed" and
+        a reason; the others are measured all the same.
+    """
+    lanes = [_Lane(subject) for subject in subjects]
+    reference = next((lane for lane in lanes if lane.subject.candidate == baseline), None)
+    twin = _Lane(reference.subject) if reference else None
+    session = _Session(lanes, reference, twin, limits, seed)
+    try:
+        cpus = _choose_cpus(target.threads)
+    except LeptonError as error:
+        for lane in lanes:
+            lane.reason = str(error)
+        return [_profile(lane, session, target) for lane in lanes]
+    with contextlib.ExitStack() as stack:
+        progress = stack.enter_context(observer.work(f"measuring on {target.name}", rounds))
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="lepton-"))
+        job = _job(target, cpus, inputs, Path(folder))
+        for lane in session.everyone():
+            progress.advance(0, f"starting {lane.subject.candidate}")
+            with _failing(lane):
+                _start(lane, job, stack)
+        for lane in session.everyone():
+            with _failing(lane):
+                _warm_up(lane)
+        for number in _take_rounds(session, rounds, cap):
+            progress.advance(1 if number <= rounds else 0)
+    _note_noise(session, target, observer)
+    return [_profile(lane, session, target) for lane in lanes]
+
+
+@dataclass(frozen=True)
+class _Session:
+    """The lanes of one measurement. `twin` is the baseline's second worker."""
+
+    lanes: list[_Lane]
+    baseline: _Lane | None
+    twin: _Lane | None
+    limits: Limits
+    seed: int
+
+    def everyone(self) -> list[_Lane]:
+        """Every lane that has not failed."""
+        lanes = [*self.lanes, self.twin] if self.twin else self.lanes
+        return [lane for lane in lanes if not lane.reason]
+
+    def ratio(self, lane: _Lane | None) -> tuple[float, Interval] | None:
+        """Of a lane to the baseline, with its interval; None where either has no rounds."""
+        baseline = self.baseline
+        if lane is None or baseline is None or not (lane.turns and baseline.turns):
+            return None
+        return bootstrap_median_ratio(lane.medians(), baseline.medians(), seed=self.seed)
+
+    def is_noisy(self) -> bool:
+        """Whether the baseline differs from itself."""
+        noise = self.ratio(self.twin)
+        return noise is not None and not noise[1][0] <= 1 <= noise[1][1]
+
+    def decided(self) -> bool:
+        """Whether the intervals decide every limit."""
+        return all(self._lane_decided(lane) for lane in self.lanes if not lane.reason)
+
+    def _lane_decided(self, lane: _Lane) -> bool:
+        limit = self.limits.ratio
+        ratio = self.ratio(lane)
+        if limit is not None and ratio is not None and _contains(ratio[1], limit):
+            return False
+        limit, name = self.limits.latency, self.limits.percentile
+        if limit is None:
+            return True
+        interval = _percentiles(lane, self.seed, (name,)).get(name, (0.0, (0.0, np.inf)))[1]
+        return not _contains(interval, limit)
+
+
+def _contains(interval: Interval, limit: float) -> bool:
+    # A value equal to its limit meets it, so an interval that ends there has decided.
+    return interval[0] <= limit < interval[1]
+
+
+def _choose_cpus(threads: int) -> tuple[int, ...]:
+    """The last CPUs that this process may use: the first ones serve most interrupts.
+
+    Empty where the system cannot pin a process.
+
+    Raises:
+        LeptonError: there are fewer CPUs than threads.
+    """
+    can_pin = hasattr(os, "sched_getaffinity")
+    usable = sorted(os.sched_getaffinity(0)) if can_pin else range(os.cpu_count() or 1)
+    if threads > len(usable):
+        raise LeptonError(
+            f"{threads} threads need as many CPUs, and this process may use {len(usable)}",
+            mend="lower the target's threads",
+        )
+    return tuple(usable[-threads:]) if can_pin else ()
+
+
+def _job(
+    target: TargetSpec, cpus: tuple[int, ...], inputs: Mapping[str, NDArray[Any]], folder: Path
+) -> Job:
+    """What all workers have in common, the inputs written to a file in `folder`."""
+    file = folder / "inputs.npz"
+    # By position: an input's name may be any text, even one that np.savez takes for an argument.
+    np.savez(file, *(np.ascontiguousarray(array) for array in inputs.values()))
+    return Job(target.runtime, "", target.threads, cpus, str(file), tuple(inputs))
+
+
+@contextlib.contextmanager
+def _failing(lane: _Lane) -> Iterator[None]:
+    """A worker's failure is the reason of its lane; what it has measured so far does not count."""
+    try:
+        yield
+    except LeptonError as error:
+        lane.reason = str(error)
+        lane.turns.clear()
+        if lane.worker is not None:
+            lane.worker.close()
+
+
+def _start(lane: _Lane, job: Job, stack: contextlib.ExitStack) -> None:
+    """Start a worker and wait for its first result; `stack` ends it."""
+    path = str(lane.subject.path.resolve())
+    lane.worker = stack.enter_context(Worker(replace(job, path=path)))
+    ready = lane.worker.ready(START_TIMEOUT)
+    lane.cold_start, lane.peak_memory = ready.cold_start, ready.peak_memory
+    lane.call = ready.first_call
+
+
+def _warm_up(lane: _Lane) -> None:
+    """Run bursts until two in a row have nearly the same median; find how many fill a turn."""
+    end = time.monotonic() + MAX_WARM_UP_SECONDS
+    before = float(np.median(lane.time(lane.burst)))
+    for _ in range(MAX_WARM_UP_BURSTS):
+        lane.burst = int(np.clip(TURN_SECONDS / max(lane.call, 1e-9), MIN_CALLS, MAX_CALLS))
+        now = float(np.median(lane.time(lane.burst)))
+        if abs(now - before) <= STEADY * before or time.monotonic() > end:
+            return
+        before = now
+
+
+def _take_rounds(session: _Session, rounds: int, cap: float) -> Iterator[int]:
+    """Take rounds until enough is known; yields the number of each."""
+    order = random.Random(session.seed)  # noqa: S311 - an order of turns, not a secret
+    start, number, next_look = time.monotonic(), 0, rounds
+    while session.everyone():
+        lanes = session.everyone()
+        order.shuffle(lanes)
+        for lane in lanes:
+            with _failing(lane):
+                lane.turns.append(lane.time(lane.burst))
+        number += 1
+        yield number
+        if number < rounds:
+            continue
+        if time.monotonic() - start >= cap:
+            return
+        if number >= next_look:
+            wait_for_noise = number < NOISE_ROUNDS_FACTOR * rounds
+            if session.decided() and not (wait_for_noise and session.is_noisy()):
+                return
+            next_look = number + -(-number // 4)
+
+
+def _percentiles(
+    lane: _Lane, seed: int, names: Sequence[str] = tuple(PERCENTILES)
+) -> dict[str, tuple[float, Interval]]:
+    """Name to seconds and their interval, of those percentiles with enough samples behind them."""
+    samples = sum(map(len, lane.turns))
+    shown = [name for name in names if samples * (1 - PERCENTILES[name]) >= SAMPLES_BEYOND - 1e-6]
+    if not shown:
+        return {}
+    found = bootstrap_percentiles(lane.turns, [PERCENTILES[name] for name in shown], seed=seed)
+    return {
+        name: (point * 1e-9, (low * 1e-9, high * 1e-9))
+        for name, (point, (low, high)) in zip(shown, found, strict=True)
+    }
+
+
+def _note_noise(session: _Session, target: TargetSpec, observer: Observer) -> None:
+    noise = session.ratio(session.twin)
+    if noise is not None and session.is_noisy():
+        point, (low, high) = noise
+        observer.note(
+            f"{target.name}: the baseline against itself measures {point:.3f}x ({low:.3f} to "
+            f"{high:.3f}), so differences of that size mean nothing on this machine"
+        )
+
+
+def _profile(lane: _Lane, session: _Session, target: TargetSpec) -> Profile:
+    """What the lane's rounds say; a failed lane says only why."""
+    subject = lane.subject
+    profile = Profile(
+        candidate=subject.candidate,
+        format=subject.format,
+        target=target.name,
+        runtime=target.runtime,
+        status="failed" if lane.reason else "measured",
+        provenance="measured",
+        batch=target.batch,
+        threads=target.threads,
+        reason=lane.reason,
+    )
+    noise, noise_interval = session.ratio(session.twin) or (None, None)
+    profile = replace(profile, noise=noise, noise_interval=noise_interval)
+    if lane.reason:
+        return profile
+    ratio, ratio_interval = session.ratio(lane) or (None, None)
+    percentiles = _percentiles(lane, session.seed)
+    return replace(
+        profile,
+        rounds=len(lane.turns),
+        samples=sum(map(len, lane.turns)),
+        latency={name: value for name, (value, _) in percentiles.items()},
+        interval={name: interval for name, (_, interval) in percentiles.items()},
+        ratio=ratio,
+        ratio_interval=ratio_interval,
+        cold_start=lane.cold_start,
+        peak_memory=lane.peak_memory,
+    )

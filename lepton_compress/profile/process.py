@@ -1,0 +1,170 @@
+"""The parent's end of a worker: start it, give it turns, learn why it failed, end it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import selectors
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import asdict, dataclass
+from typing import IO, Any, Self, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lepton_compress.errors import LeptonError
+
+# -P: a file in the current folder must not stand in for a library's module.
+COMMAND = (sys.executable, "-P", "-m", "lepton_compress.profile.worker")
+END_SECONDS = 1.0
+CHUNK = 1 << 16
+
+
+@dataclass(frozen=True)
+class Job:
+    """What one worker runs.
+
+    Attributes:
+        runtime: name of the runtime plug-in.
+        path: the artifact.
+        threads: how many threads compute one call.
+        cpus: the CPUs it may use; empty for any.
+        inputs: an .npz file with one batch, its arrays in the order of `names`.
+        names: of the inputs.
+    """
+
+    runtime: str
+    path: str
+    threads: int
+    cpus: tuple[int, ...]
+    inputs: str
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Ready:
+    """What a worker reports once it has its first result: seconds, seconds and bytes."""
+
+    cold_start: float
+    first_call: float
+    peak_memory: int | None
+
+
+class Worker:
+    """A running worker. Leaving the `with` block ends it."""
+
+    def __init__(self, job: Job) -> None:
+        """Start the process; `ready` waits for it.
+
+        Raises:
+            LeptonError: the system refuses another process.
+        """
+        self._said = bytearray()
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `close`
+        started = time.monotonic()  # one clock for all processes of a machine
+        try:
+            self._process = subprocess.Popen(
+                COMMAND,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._errors,
+                bufsize=0,
+            )
+        except OSError as error:
+            self._errors.close()
+            raise LeptonError(f"cannot start a process: {error}") from error
+        # Pipes were asked for, so they are there.
+        self._commands = cast(IO[bytes], self._process.stdin)
+        self._answers = cast(IO[bytes], self._process.stdout)
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(self._answers, selectors.EVENT_READ)
+        self._send(json.dumps({**asdict(job), "started": started}))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def pid(self) -> int:
+        """Of the process."""
+        return self._process.pid
+
+    def ready(self, timeout: float) -> Ready:
+        """Wait until the artifact is loaded and has given its first result.
+
+        Raises:
+            LeptonError: it failed, ended, or took longer than `timeout` seconds.
+        """
+        return Ready(**self._answer(timeout))
+
+    def run(self, count: int, timeout: float) -> NDArray[np.int64]:
+        """Time `count` calls.
+
+        Returns:
+            (count,) nanoseconds of each call.
+
+        Raises:
+            LeptonError: it failed, ended, or took longer than `timeout` seconds.
+        """
+        self._send(f"run {count}")
+        return np.asarray(self._answer(timeout)["nanoseconds"], dtype=np.int64)
+
+    def close(self) -> None:
+        """End the process, by force if need be."""
+        if self._errors.closed:
+            return
+        self._send("quit")
+        try:
+            self._process.wait(END_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        finally:
+            self._selector.close()
+            self._errors.close()
+            self._commands.close()
+            self._answers.close()
+
+    def _send(self, line: str) -> None:
+        # A dead worker is noticed, and explained, where its answer is read.
+        with contextlib.suppress(BrokenPipeError):
+            self._commands.write(line.encode() + b"\n")
+
+    def _answer(self, timeout: float) -> dict[str, Any]:
+        deadline = time.monotonic() + timeout
+        while b"\n" not in self._said:
+            if not self._selector.select(max(0.0, deadline - time.monotonic())):
+                self._process.kill()
+                raise LeptonError(f"gave no result within {timeout:.3g} s{self._last_words()}")
+            chunk = os.read(self._answers.fileno(), CHUNK)
+            if not chunk:
+                raise LeptonError(self._why_ended() + self._last_words())
+            self._said += chunk
+        line, _, rest = self._said.partition(b"\n")
+        self._said = rest
+        answer: dict[str, Any] = json.loads(line)
+        if "error" in answer:
+            raise LeptonError(answer["error"])
+        return answer
+
+    def _why_ended(self) -> str:
+        code = self._process.wait()
+        if code >= 0:
+            return f"the process ended by itself with exit code {code}"
+        hint = " (out of memory, perhaps)" if -code == signal.SIGKILL else ""
+        return f"the process was ended by {signal.Signals(-code).name}{hint}"
+
+    def _last_words(self) -> str:
+        """The last line it wrote to stderr."""
+        size = self._errors.seek(0, os.SEEK_END)
+        self._errors.seek(max(0, size - CHUNK))
+        lines = self._errors.read().decode(errors="replace").split("\n")
+        said = [line.strip() for line in lines if line.strip()]
+        return f"; it last said: {said[-1][:300]}" if said else ""
