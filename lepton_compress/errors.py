@@ -22,6 +22,12 @@ EXIT_UNEXPECTED = 3
 EXIT_INTERRUPTED = 130
 
 
+def quote(value: object) -> str:
+    """A value in a message: as YAML spells it, and cut if it is long."""
+    shown = str(value).lower() if isinstance(value, bool) else repr(value)
+    return shown if len(shown) <= 60 else f"{shown[:57]}..."
+
+
 class LeptonError(Exception):
     """Base of the tree. `str(error)` is the one line a user reads.
 

@@ -13,6 +13,7 @@ from typing import Annotated, Any, NamedTuple
 from pydantic import BaseModel, ValidationError
 
 from lepton_compress.document import Key, show
+from lepton_compress.errors import quote
 from lepton_compress.registry import nearest
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
@@ -62,7 +63,10 @@ def explain(error: ValidationError, model: type[BaseModel], given: Any) -> list[
     """One finding for each mistake that pydantic found when it read `given` as a `model`."""
     found: list[Finding] = []
     forks: dict[Key, dict[str, list[Finding]]] = defaultdict(lambda: defaultdict(list))
-    for each in error.errors(include_url=False):
+    errors = error.errors(include_url=False)
+    for each in errors:
+        if each["type"] == "missing" and _is_misspelt(each["loc"], errors):
+            continue
         key, value, fork = _written(each["loc"], each["type"], given)
         made = _explain_one(each, key, value, model)
         if fork is None:
@@ -72,6 +76,16 @@ def explain(error: ValidationError, model: type[BaseModel], given: Any) -> list[
     for at, branches in forks.items():
         found += _join(at, list(branches.values()))
     return found
+
+
+def _is_misspelt(missing: Key, errors: Iterable[Any]) -> bool:
+    """Whether an unknown key beside a missing one looks like it: one mistake, told once."""
+    return any(
+        each["type"] == "extra_forbidden"
+        and each["loc"][:-1] == missing[:-1]
+        and difflib.get_close_matches(str(each["loc"][-1]), [str(missing[-1])])
+        for each in errors
+    )
 
 
 def _written(location: Key, kind: str, given: Any) -> tuple[Key, Any, tuple[Key, str] | None]:
@@ -121,7 +135,7 @@ def _not(value: Any) -> str:
         return ", but nothing is given"
     if isinstance(value, (Mapping, list)):
         return f", not a {'list' if isinstance(value, list) else 'mapping'}"
-    return f", not {str(value).lower() if isinstance(value, bool) else repr(value):.60}"
+    return f", not {quote(value)}"
 
 
 def _mend(kind: str, sentence: str, value: Any) -> str:

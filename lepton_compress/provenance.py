@@ -63,10 +63,10 @@ def cpu() -> dict[str, Any]:
     name, flags = platform.processor() or platform.machine(), []
     info = Path("/proc/cpuinfo")
     if info.is_file():
-        fields = dict(
-            (key.strip(), value.strip())
+        fields = {
+            key.strip(): value.strip()
             for key, _, value in (line.partition(":") for line in info.read_text().splitlines())
-        )
+        }
         name = fields.get("model name", name)
         present = set((fields.get("flags") or fields.get("Features") or "").split())
         wanted = ("avx2", "avx512f", "avx_vnni", "avx512_vnni", "amx_int8", "asimddp", "i8mm")
@@ -91,6 +91,7 @@ def code_digest(function: Callable[..., Any] | type) -> str:
     A function without a source file (made in a console, say) counts by its own source text where
     Python still has it, else by its qualified name.
     """
+    function = inspect.unwrap(function)  # a decorator's wrapper stands in the decorator's file
     try:
         path = inspect.getsourcefile(function)
     except TypeError:
@@ -104,11 +105,28 @@ def code_digest(function: Callable[..., Any] | type) -> str:
     return file_code_digest(Path(path).resolve())
 
 
-@functools.cache
 def file_code_digest(path: Path) -> str:
     """Digest of a Python file and of the files of its project that it imports."""
     seen: dict[str, str] = {}
-    _collect(path, _project_root(path), seen)
+    root = _project_root(path)
+    # Distributions share site-packages; the others count by their versions, not by their code.
+    shared = root.name in ("site-packages", "dist-packages")
+    own = path.relative_to(root).parts[0].removesuffix(".py") if shared else None
+    waiting = [path]
+    while waiting:
+        file = waiting.pop()
+        # Names, not absolute paths, so that another folder gives the same digest.
+        name = file.relative_to(root).as_posix()
+        if name in seen:
+            continue
+        stat = file.stat()
+        seen[name], imported = _read_code(file, root, stat.st_mtime_ns, stat.st_size)
+        waiting += [
+            each
+            for dotted in imported
+            if own in (None, dotted.partition(".")[0])
+            for each in _files(root, dotted)
+        ]
     return digest(seen)
 
 
@@ -120,27 +138,31 @@ def _project_root(path: Path) -> Path:
     return folder
 
 
-def _collect(path: Path, root: Path, seen: dict[str, str]) -> None:
-    # Names, not absolute paths, so that another folder gives the same digest.
-    name = path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name
-    if name in seen:
-        return
+@functools.cache
+def _read_code(path: Path, root: Path, changed: int, size: int) -> tuple[str, frozenset[str]]:
+    """Digest of a file, and the dotted names it imports. `changed` and `size` key the cache."""
     source = path.read_bytes()
-    seen[name] = hashlib.sha256(source).hexdigest()
     try:
         tree = ast.parse(source)
-    except SyntaxError:
-        return  # importing it will say so
-    for dotted in _imports(tree, path, root):
-        target = root.joinpath(*dotted.split("."))
-        for file in (target.with_suffix(".py"), target / "__init__.py"):
+    except (SyntaxError, ValueError):
+        tree = ast.Module([], [])  # importing it will say so
+    package = path.parent.relative_to(root).parts
+    names = {".".join(package), *_imports(tree, package)}
+    return hashlib.sha256(source).hexdigest(), frozenset(names - {""})
+
+
+def _files(root: Path, dotted: str) -> Iterator[Path]:
+    """The files that importing a dotted name runs: its packages', then its own."""
+    folder = root
+    for part in dotted.split("."):
+        folder = folder / part
+        for file in (folder.with_name(part + ".py"), folder / "__init__.py"):
             if file.is_file():
-                _collect(file, root, seen)
+                yield file
 
 
-def _imports(tree: ast.AST, path: Path, root: Path) -> Iterator[str]:
+def _imports(tree: ast.AST, package: tuple[str, ...]) -> Iterator[str]:
     """Dotted names that the tree imports, relative ones resolved."""
-    package = path.parent.relative_to(root).parts if path.is_relative_to(root) else ()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)

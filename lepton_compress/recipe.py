@@ -30,7 +30,7 @@ from lepton_compress.findings import NAME_PATTERN, Finding, FindingsError, expla
 from lepton_compress.provenance import digest
 from lepton_compress.registry import Params
 from lepton_compress.units import PERCENT, Duration, Factor, Size, parse
-from lepton_compress.use import PLUGINS_TOO, Use
+from lepton_compress.use import FROM_FILE, Use
 
 VERSION = 1
 BASELINE = "baseline"
@@ -39,6 +39,20 @@ BASELINE = "baseline"
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
 Count = Annotated[int, Field(strict=True, ge=1, le=1024)]
 Truth = Annotated[bool, Field(strict=True)]
+
+
+class _Section(Params):
+    """Some keys of which need not be given, but must not be left empty."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _filled(cls, given: Any, info: ValidationInfo) -> Any:
+        if info.context == FROM_FILE and isinstance(given, dict):
+            mend = "write a value, or remove the key"
+            empty = [Finding((key,), "is empty", mend) for key in given if given[key] is None]
+            if empty:
+                raise FindingsError(empty)
+        return given
 
 
 class StepUse(Use):
@@ -57,7 +71,7 @@ class ExporterUse(Use):
     kind = "exporter"
 
 
-class ModelSpec(Params):
+class ModelSpec(_Section):
     """The trained model: a Python factory, an exported program, or an ONNX file."""
 
     model_config = ConfigDict(
@@ -112,7 +126,7 @@ class TargetSpec(Params):
 
     @model_validator(mode="after")
     def _check(self, info: ValidationInfo) -> Self:
-        if info.context == PLUGINS_TOO and (found := self.problems()):
+        if info.context == FROM_FILE and (found := self.problems()):
             raise FindingsError(found)
         return self
 
@@ -148,6 +162,8 @@ class Gate(Params):
     @model_validator(mode="before")
     @classmethod
     def _short(cls, given: Any) -> Any:
+        if isinstance(given, list):
+            raise ValueError("must be a limit, or a mapping with the key 'limit', not a list")  # noqa: TRY004
         return {"limit": given} if isinstance(given, (str, int, float)) else given
 
     @classmethod
@@ -192,7 +208,7 @@ class DurationGate(Gate):
     limit: Duration
 
 
-class Gates(Params):
+class Gates(_Section):
     """What an artifact must satisfy to be chosen. Each gate stands at most once."""
 
     score: ScoreGate | None = Field(None, description="At least this score (at most, for errors).")
@@ -323,7 +339,7 @@ def read(path: Path) -> Source:
     """
     document = read_document(path)
     try:
-        recipe = Recipe.model_validate(document.value, context=PLUGINS_TOO)
+        recipe = Recipe.model_validate(document.value, context=FROM_FILE)
     except ValidationError as error:
         found = explain(error, Recipe, document.value)
         raise _error(found, document.where) from error

@@ -129,7 +129,8 @@ def table() -> dict[tuple[str, str], tuple[str, str]]:
                 f"{kind} {name!r} is offered twice, by {found[kind, name][1]} and {origin}",
                 mend="uninstall one of the two",
             )
-        found[kind, name] = (entry.value, origin)
+        # What stands in brackets behind it are extras, for installers.
+        found[kind, name] = (entry.value.partition("[")[0].strip(), origin)
     return found
 
 
@@ -141,7 +142,7 @@ def names(kind: str) -> list[str]:
 def nearest(name: str, known: list[str]) -> str:
     """A mend that suggests the closest known name, or lists them all."""
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
-    return f"did you mean {close[0]!r}?" if close else f"known are {', '.join(known)}"
+    return f"did you mean {close[0]!r}?" if close else f"known are {', '.join(known) or 'none'}"
 
 
 def get(kind: str, name: str) -> Plugin:
@@ -150,7 +151,7 @@ def get(kind: str, name: str) -> Plugin:
     Raises:
         RecipeError: no plug-in has that name.
         MissingExtraError: its module needs a package that is not installed.
-        PluginError: what its table entry points at is not that plug-in.
+        PluginError: its module fails, or what its table entry points at is not that plug-in.
     """
     if (kind, name) not in table():
         raise RecipeError(f"unknown {kind} {name!r}", mend=nearest(name, names(kind)))
@@ -162,6 +163,10 @@ def get(kind: str, name: str) -> Plugin:
         raise MissingExtraError(
             f"{kind} {name!r} cannot be imported: {error}",
             mend=f"install what {origin} needs for it (see `lepton-compress doctor`)",
+        ) from error
+    except Exception as error:
+        raise PluginError(
+            f"{kind} {name!r} of {origin} fails on import: {type(error).__name__}: {error}"
         ) from error
     made = getattr(getattr(module, attribute, None), "__lepton_plugin__", None)
     if not isinstance(made, Plugin) or (made.kind, made.name) != (kind, name):

@@ -18,6 +18,7 @@ import os
 import shutil
 import tempfile
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +33,7 @@ FORMAT = 1
 _KEY_LENGTH = 64
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _UNWRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.EISDIR}
+_UNWRITABLE |= {errno.ENAMETOOLONG, errno.ELOOP}
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,7 @@ def writing(path: Path) -> Iterator[None]:
                 where=str(path),
                 mend="free some, or name another folder",
             ) from error
-        if error.errno in _UNWRITABLE:
+        if error.errno in _UNWRITABLE and _concerns(error, path):
             raise OutputError(
                 f"cannot be written ({error.strerror})",
                 where=str(path),
@@ -82,19 +84,28 @@ def writing(path: Path) -> Iterator[None]:
         raise
 
 
+def _concerns(error: OSError, path: Path) -> bool:
+    """Whether an error is about `path`, what is beside or below it, or a folder above it."""
+    if not isinstance(error.filename, str):
+        return True
+    about = Path(error.filename)
+    return about.is_relative_to(path.parent) or path.is_relative_to(about)
+
+
 def write_atomically(path: Path, text: str) -> None:
     """Write a text file so that a reader sees the old one or the new one, never a part."""
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        # Not `mkstemp`, whose files only their owner may read.
+        new = path.with_name(f".{path.name[:200]}.{uuid.uuid4().hex}")
         try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
+            with new.open("x", encoding="utf-8") as file:
                 file.write(text)
                 file.flush()
                 os.fsync(file.fileno())
-            os.replace(name, path)
+            new.replace(path)
         except BaseException:
-            Path(name).unlink(missing_ok=True)
+            new.unlink(missing_ok=True)
             raise
 
 
@@ -108,18 +119,9 @@ class Store:
 
     def get(self, key: str) -> Entry | None:
         """The entry of a key, checked; None if there is none or it is damaged (then a note)."""
-        folder = self._folder(key)
-        if not folder.is_dir():
-            return None
-        try:
-            entry = self._read(folder, check=True)
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            self.notes.append(f"store entry {key[:12]} is damaged ({error}); it is made again")
-            with writing(self.root):
-                self._discard(folder)
-            return None
-        with contextlib.suppress(OSError):  # a read-only store still serves
-            os.utime(folder / "entry.json")
+        entry, damage = self._look(key)
+        if damage:
+            self.notes.append(f"store entry {key[:12]} is damaged ({damage}); it is not used")
         return entry
 
     def make(self, key: str, label: str, build: Callable[[Path], dict[str, Any]]) -> Entry:
@@ -131,12 +133,18 @@ class Store:
         Raises:
             OutputError: the workspace is full or cannot be written.
         """
-        found = self.get(key)
+        found, _ = self._look(key)
         if found is not None:
             return found
         with self._lock(key):
-            found = self.get(key)  # another process may have made it meanwhile
-            return found if found is not None else self._build(key, label, build)
+            found, damage = self._look(key)  # another process may have made it meanwhile
+            if found is not None:
+                return found
+            if damage:
+                self.notes.append(f"store entry {key[:12]} is damaged ({damage}); it is made again")
+                with writing(self.root):
+                    self._discard(self._folder(key))
+            return self._build(key, label, build)
 
     def entries(self) -> Iterator[Entry]:
         """Every readable entry, unchecked, in no order."""
@@ -151,14 +159,31 @@ class Store:
 
     def sweep(self, older_than: float = 3600) -> int:
         """Remove what killed processes left in `tmp`, if `older_than` seconds old; their count."""
-        stale = [
-            each
-            for each in (self.root / "tmp").glob("*")
-            if time.time() - each.stat().st_mtime > older_than
-        ]
-        for each in stale:
-            shutil.rmtree(each, ignore_errors=True)
-        return len(stale)
+        removed = 0
+        for each in (self.root / "tmp").glob("*"):
+            # Its maker holds the lock of its key, however long it takes.
+            key = each.name.rpartition("-")[0]
+            lock = (
+                self._lock(key, timeout=0) if len(key) == _KEY_LENGTH else contextlib.nullcontext()
+            )
+            with contextlib.suppress(Timeout, FileNotFoundError), lock:
+                if time.time() - each.stat().st_mtime > older_than:
+                    shutil.rmtree(each, ignore_errors=True)
+                    removed += 1
+        return removed
+
+    def _look(self, key: str) -> tuple[Entry | None, str]:
+        """The entry of a key, or what is wrong with it."""
+        folder = self._folder(key)
+        if not folder.exists():
+            return None, ""
+        try:
+            entry = self._read(folder, check=True)
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+            return None, str(error) or type(error).__name__
+        with contextlib.suppress(OSError):  # a read-only store still serves
+            os.utime(folder / "entry.json")
+        return entry, ""
 
     def _folder(self, key: str) -> Path:
         return self.root / key[:2] / key
@@ -179,18 +204,19 @@ class Store:
         parent = self.root / "tmp"
         with writing(self.root):
             parent.mkdir(parents=True, exist_ok=True)
-            folder = Path(tempfile.mkdtemp(dir=parent, prefix=f"{key[:12]}-"))
+            folder = Path(tempfile.mkdtemp(dir=parent, prefix=f"{key}-"))
         try:
             with writing(self.root):
-                details = build(folder)
+                details = json.loads(json.dumps(build(folder)))  # as it will be read
                 files = {
                     file.relative_to(folder).as_posix(): file_digest(file)
                     for file in sorted(folder.rglob("*"))
                     if file.is_file()
                 }
                 about = {"format": FORMAT, "key": key, "label": label, "files": files}
-                about |= {"details": details, "digest": digest([files, details])}
-                write_atomically(folder / "entry.json", json.dumps(about, indent=1))
+                about |= {"details": details}
+                text = json.dumps(about | {"digest": digest(about)}, indent=1)
+                write_atomically(folder / "entry.json", text)
                 final = self._folder(key)
                 final.parent.mkdir(parents=True, exist_ok=True)
                 folder.replace(final)
@@ -205,7 +231,7 @@ class Store:
         if about["format"] != FORMAT or about["key"] != folder.name:
             raise ValueError("entry.json is of another entry")
         if check:
-            if about["digest"] != digest([about["files"], about["details"]]):
+            if about.pop("digest") != digest(about):
                 raise ValueError("entry.json was changed")
             for name, expected in about["files"].items():
                 if not (folder / name).is_file():

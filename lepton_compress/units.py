@@ -14,6 +14,8 @@ from typing import Annotated
 
 from pydantic import BeforeValidator, WithJsonSchema
 
+from lepton_compress.errors import quote
+
 # Three digits of exponent and 64 characters: enough for any quantity, and no number takes long.
 _NUMBER = r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]{1,3})?"
 _QUANTITY = re.compile(rf"\s*({_NUMBER})\s*([^\s0-9]*)\s*")
@@ -38,12 +40,12 @@ def exact(text: object, units: dict[str, Fraction], example: str) -> Fraction:
     short = isinstance(text, str) and len(text) <= _LONGEST
     found = _QUANTITY.fullmatch(str(text)) if short else None
     if found is None:
-        # `!r:.60` cuts what may be very long.
-        raise ValueError(f"{text!r:.60} is not a number with a unit; write for example '{example}'")
+        problem = f"{quote(text)} is not a number with a unit"
+        raise ValueError(f"{problem}; write for example '{example}'")
     number, unit = found.groups()
     if unit not in units:
         said = f"unknown unit {unit!r}" if unit else "the unit is missing"
-        raise ValueError(f"{said} in {text!r}; use one of {', '.join(units)}, as in '{example}'")
+        raise ValueError(f"{said} in {text!r}; use {' or '.join(units)}, as in '{example}'")
     # Fractions keep `0.1 %` from becoming 0.0010000000000000002.
     return Fraction(number) * units[unit]
 

@@ -19,8 +19,9 @@ from lepton_compress.errors import LeptonError, MissingExtraError, RecipeError
 from lepton_compress.findings import Finding, FindingsError, explain
 from lepton_compress.registry import Params
 
-PLUGINS_TOO = "plugins too"
-"""Validation context: look up every plug-in and check its parameters as well."""
+FROM_FILE = "from a file"
+"""Validation context: look up every plug-in and check its parameters as well, and refuse keys with
+nothing behind them, which a person left unfinished."""
 
 
 class Use(BaseModel):
@@ -53,7 +54,7 @@ class Use(BaseModel):
 
     @model_validator(mode="after")
     def _check(self, info: ValidationInfo) -> Self:
-        if info.context == PLUGINS_TOO and (found := self.problems()):
+        if info.context == FROM_FILE and (found := self.problems()):
             raise FindingsError(found)
         return self
 

@@ -236,7 +236,7 @@ def _job(
     """What all workers have in common, the inputs written to a file in `folder`."""
     file = folder / "inputs.npz"
     # By position: an input's name may be any text, even one that np.savez takes for an argument.
-    np.savez(file, *(np.ascontiguousarray(array) for array in inputs.values()))
+    np.savez(file, *(np.asarray(array, order="C") for array in inputs.values()))
     return Job(target.runtime, "", target.threads, cpus, str(file), tuple(inputs))
 
 

@@ -69,6 +69,9 @@ def bootstrap_percentiles(
     values would claim more certainty than there is. A percentile is the smallest value with at
     least that share of the values at or below it.
 
+    With few rounds the interval of a far percentile is short: simulated, 15 rounds that differ by
+    half of what calls differ by cover the 99th percentile in 84 % of cases, 40 rounds in 90 %.
+
     Approximations, in the intervals alone: beyond 4096 values their ends are taken from 4096
     order statistics at equal steps; beyond 200 rounds neighbouring rounds are resampled together
     as one of 200 blocks.

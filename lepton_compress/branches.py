@@ -1,0 +1,229 @@
+"""The tree of variants: planned first, then made, each node once.
+
+A candidate is a path from the root (the user's model) through its steps. Steps that work on an
+ONNX graph are preceded by a lowering. Nodes are addressed by everything that determines them, so
+common beginnings are one node and finished ones come from the store.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import logging
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lepton_compress import registry
+from lepton_compress.artifacts import (
+    Candidate,
+    Form,
+    Model,
+    Observer,
+    StepContext,
+    StepOutcome,
+    StepRecord,
+)
+from lepton_compress.errors import InputError, PluginError
+from lepton_compress.job import Job
+from lepton_compress.load import forms
+from lepton_compress.provenance import code_digest, file_code_digest
+from lepton_compress.recipe import BASELINE, StepUse
+from lepton_compress.store import Entry, Store, key
+
+LOWER = "lower"
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Node:
+    """A state of the model. `step` is None for the root and for a lowering."""
+
+    key: str
+    form: Form
+    parent: Node | None
+    step: StepUse | None = None
+
+    @property
+    def label(self) -> str:
+        """What made it: `model`, `lower` or the step's name."""
+        if self.parent is None:
+            return "model"
+        return self.step.name if self.step else LOWER
+
+    def path(self) -> Iterator[Node]:
+        """From the root to this node."""
+        if self.parent is not None:
+            yield from self.parent.path()
+        yield self
+
+
+def plan(job: Job) -> dict[str, Node]:
+    """Candidate to the node whose graph is exported, baseline first. Computes nothing."""
+    root = Node(
+        key("root", model=job.origin.fingerprint, data=job.data.fingerprint), job.origin.form, None
+    )
+    planned = {BASELINE: _lowered(job, root)}
+    for variant, steps in job.recipe.variants.items():
+        node = root
+        for step in steps:
+            node = _stepped(job, node, step)
+        planned[variant] = _lowered(job, node)
+    return planned
+
+
+def _lowered(job: Job, node: Node) -> Node:
+    if node.form == "graph" and node.parent is not None:
+        return node
+    # An ONNX file is cleaned by the code that lowers, so that the baseline is like its variants.
+    code = file_code_digest(Path(__file__).parent / "export" / "lower.py")
+    mark = key(LOWER, parent=node.key, code=code, data=job.data.fingerprint)
+    return Node(mark, "graph", node)
+
+
+def _stepped(job: Job, node: Node, step: StepUse) -> Node:
+    plugin = registry.get("step", step.name)
+    if plugin.form == "graph":
+        node = _lowered(job, node)
+    mark = key(
+        "step",
+        parent=node.key,
+        step=step.name,
+        parameters=step.bound().model_dump(mode="json"),
+        code=code_digest(plugin.function),
+        data=job.data.fingerprint,
+        model=job.origin.fingerprint,
+        seed=job.recipe.seed,
+        threads=job.recipe.threads,
+    )
+    return Node(mark, node.form, node, step)
+
+
+class Branches:
+    """Makes nodes and keeps what was made during one run."""
+
+    def __init__(self, job: Job, store: Store, observer: Observer) -> None:
+        self.job = job
+        self.store = store
+        self.observer = observer
+        self._models: dict[str, Model] = {}
+        self._entries: dict[str, Entry] = {}
+
+    def entry(self, node: Node) -> Entry:
+        """The stored result of a node, made now if need be (and before it, its parents)."""
+        if node.key not in self._entries:
+            made = self.store.make(node.key, node.label, functools.partial(self._build, node))
+            _log.info("%s %s %s", node.label, node.key[:12], "made" if made.fresh else "reused")
+            self._entries[node.key] = made
+        return self._entries[node.key]
+
+    def model(self, node: Node) -> Model:
+        """The model at a node, in memory. Callers must not change it."""
+        if node.key not in self._models:
+            if node.parent is None:
+                self._models[node.key] = self.job.origin.build()
+            else:
+                entry = self.entry(node)
+                # Making the entry may just have left the model here.
+                if node.key not in self._models:
+                    self._models[node.key] = forms.load(entry.folder, self.job.origin.build)
+        return self._models[node.key]
+
+    def candidate(self, name: str, node: Node) -> Candidate:
+        """What is known of a finished candidate."""
+        records = [_record(self.entry(each)) for each in node.path() if each.parent is not None]
+        about = self.entry(node).details["graph"]
+        parent = None if name == BASELINE else BASELINE
+        return Candidate(name, node.key, parent, tuple(records), about["parameters"], about["macs"])
+
+    def _build(self, node: Node, folder: Path) -> dict[str, Any]:
+        parent = node.parent
+        if parent is None:
+            raise PluginError("the root of the tree is not a stored result")
+        before = self.model(parent)
+        start = time.perf_counter()
+        with self.observer.work(node.label):
+            outcome = self._lower(before) if node.step is None else self._step(node.step, before)
+        seconds = time.perf_counter() - start
+        forms.save(outcome.model, self.job.origin.build(), folder)
+        self._models[node.key] = outcome.model
+        details: dict[str, Any] = {
+            "step": node.label,
+            "parameters": node.step.bound().model_dump(mode="json") if node.step else {},
+            "seconds": round(seconds, 3),
+            "statistics": outcome.statistics,
+            "notes": list(outcome.notes),
+        }
+        if node.form == "graph":
+            details["graph"] = _facts(outcome.model)
+        return json.loads(json.dumps(details, allow_nan=False))  # type: ignore[no-any-return]
+
+    def _lower(self, before: Model) -> StepOutcome:
+        from lepton_compress.export import lower
+
+        if before.form != "graph":
+            return StepOutcome(lower.lower(before, self.job.data.calibration), changed=True)
+        cleaned = lower.clean(before.value)
+        return StepOutcome(Model("graph", cleaned, *forms.signature(cleaned)), changed=True)
+
+    def _step(self, step: StepUse, before: Model) -> StepOutcome:
+        plugin = registry.get("step", step.name)
+        context = StepContext(
+            data=self.job.data,
+            original=self.job.origin.build,
+            seed=self.job.recipe.seed,
+            threads=self.job.recipe.threads,
+            observer=self.observer,
+            targets=tuple(target.name for target in self.job.recipe.targets),
+        )
+        mark = forms.fingerprint(before)
+        outcome: StepOutcome = plugin.function(before, step.bound(), context)
+        _check_claims(step.name, plugin.origin, mark, before, outcome)
+        return outcome
+
+
+def _check_claims(name: str, origin: str, mark: str, before: Model, outcome: StepOutcome) -> None:
+    """Hold a step to what it says of itself."""
+    where = f"step {name} ({origin})"
+    if not isinstance(outcome, StepOutcome):
+        raise PluginError(f"returned {type(outcome).__name__}, not a StepOutcome", where=where)
+    if forms.fingerprint(before) != mark:
+        raise PluginError("changed the model it was given instead of a copy", where=where)
+    differs = forms.fingerprint(outcome.model) != mark
+    if outcome.changed and not differs:
+        raise PluginError("says it changed the model, but the model is the same", where=where)
+    if not outcome.changed and differs:
+        raise PluginError("says it changed nothing, but the model differs", where=where)
+    if not outcome.changed:
+        reason = "; ".join(outcome.notes) or "no reason given"
+        raise InputError(
+            f"the step {name} matches nothing in this model ({reason})",
+            where="variants",
+            mend="change its parameters or drop it",
+        )
+
+
+def _record(entry: Entry) -> StepRecord:
+    about = entry.details
+    return StepRecord(
+        step=about["step"],
+        parameters=about["parameters"],
+        seconds=about["seconds"],
+        changed=True,
+        cached=not entry.fresh,
+        statistics=about["statistics"],
+        notes=tuple(about["notes"]),
+    )
+
+
+def _facts(model: Model) -> dict[str, Any]:
+    from lepton_compress import graph
+
+    return {
+        "parameters": graph.parameter_count(model.value),
+        "macs": graph.multiply_accumulates(model.value),
+        "inputs": [[spec.name, spec.dtype, list(spec.shape)] for spec in model.inputs],
+        "outputs": list(model.outputs),
+    }

@@ -1,0 +1,84 @@
+"""The task's metrics on the artifact itself, sample by sample, in the runtime that will run it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from lepton_compress.artifacts import MetricOutcome, Observer, Score, Split
+from lepton_compress.errors import PluginError
+from lepton_compress.profile import statistics
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from lepton_compress.targets.runner import Runner
+
+_BATCH = 64
+
+
+def predict(runner: Runner, samples: Split, observer: Observer) -> dict[str, np.ndarray]:
+    """Every output for every sample: name to array (samples, ...)."""
+    import numpy as np
+
+    split = samples.named([spec.name for spec in runner.inputs])
+    parts: dict[str, list[np.ndarray]] = {spec.name: [] for spec in runner.outputs}
+    with observer.work("evaluate", -(-len(split) // _BATCH)) as progress:
+        for feeds in split.batches(_BATCH):
+            for held, array in zip(parts.values(), runner.run(feeds), strict=True):
+                held.append(array)
+            progress.advance()
+    return {name: np.concatenate(arrays) for name, arrays in parts.items()}
+
+
+def score(
+    measure: Callable[[Mapping[str, np.ndarray], np.ndarray], MetricOutcome],
+    outputs: Mapping[str, np.ndarray],
+    targets: np.ndarray,
+    *,
+    candidate: str,
+    format: str,
+    metric: str,
+) -> Score:
+    """One metric over all samples, with its 95 % interval.
+
+    Raises:
+        PluginError: the metric returns something else than a `MetricOutcome`.
+    """
+    import numpy as np
+
+    made = measure(outputs, targets)
+    if not isinstance(made, MetricOutcome):
+        raise PluginError(f"returned {type(made).__name__}", where=f"metric {metric}")
+    outcomes, interval = None, (math.nan, math.nan)
+    if made.outcomes is not None:
+        terms = np.asarray(made.outcomes, dtype=np.float64)
+        outcomes = tuple(float(term) for term in terms)
+        _, interval = statistics.mean_interval(terms)
+    return Score(
+        candidate=candidate,
+        format=format,
+        metric=metric,
+        higher_is_better=made.higher_is_better,
+        value=float(made.value),
+        interval=interval,
+        samples=len(targets),
+        outcomes=outcomes,
+    )
+
+
+def compare(baseline: Score, score: Score) -> Score:
+    """The score with how much worse it is than the baseline's, paired by sample."""
+    import numpy as np
+
+    sign = 1.0 if score.higher_is_better else -1.0
+    drop, interval = sign * (baseline.value - score.value), None
+    if baseline.outcomes is not None and score.outcomes is not None:
+        drop, interval = statistics.paired_drop_interval(
+            np.asarray(baseline.outcomes),
+            np.asarray(score.outcomes),
+            higher_is_better=score.higher_is_better,
+        )
+    return replace(score, drop=drop, drop_interval=interval)

@@ -1,0 +1,187 @@
+"""A recipe made ready to run: everything it names is opened and checked before anything is
+computed or written, so that an impossible recipe fails in seconds and leaves nothing behind."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lepton_compress import registry
+from lepton_compress.artifacts import Dataset, MetricOutcome, TensorSpec
+from lepton_compress.errors import LeptonError, RecipeError
+from lepton_compress.load.data import make_dataset
+from lepton_compress.load.model import Origin, open_model
+from lepton_compress.load.references import reference_digest
+from lepton_compress.provenance import code_digest, digest
+from lepton_compress.recipe import MetricUse, Recipe, Source
+from lepton_compress.store import Store, key
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    Outputs = Mapping[str, np.ndarray]
+
+_FORMS = {
+    "module": "a torch module",
+    "program": "an exported program, whose layers are gone",
+    "graph": "an ONNX graph",
+}
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A metric with its parameters bound. `mark` changes when its code or parameters do."""
+
+    name: str
+    mark: str
+    measure: Callable[[Outputs, np.ndarray], MetricOutcome]
+
+
+@dataclass(frozen=True)
+class Job:
+    """A recipe with all that it names opened."""
+
+    source: Source
+    origin: Origin
+    data: Dataset
+    metrics: tuple[Metric, ...]
+
+    @property
+    def recipe(self) -> Recipe:
+        return self.source.recipe
+
+
+@dataclass(frozen=True)
+class Interface:
+    """Of a model that was found to take the data."""
+
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[str, ...]
+
+
+def open_job(source: Source, *, trust_pickle: bool = False) -> Job:
+    """Open the data and the metrics of a recipe, and find its model.
+
+    Raises:
+        UserError: something that the recipe names cannot be used.
+    """
+    check_forms(source)
+    recipe = source.recipe
+    data = load_data(source)
+    origin = open_model(recipe.model, source.folder, data, trust_pickle=trust_pickle)
+    metrics = tuple(bind_metric(use, source.folder) for use in recipe.metrics)
+    return Job(source, origin, data, metrics)
+
+
+def load_data(source: Source) -> Dataset:
+    """The dataset of a recipe, checked.
+
+    Raises:
+        UserError: as the loader and `make_dataset`.
+    """
+    use = source.recipe.data
+    loader = registry.get("loader", use.name)
+    given = loader.function(use.bound(), source.folder, source.recipe.seed)
+    return make_dataset(given, source.where("data"))
+
+
+def bind_metric(use: MetricUse, folder: Path) -> Metric:
+    """A metric plug-in with its parameters.
+
+    Raises:
+        UserError: it names a Python function that does not exist.
+    """
+    plugin, parameters = registry.get("metric", use.name), use.bound()
+    own = getattr(parameters, "function", None)
+    code = [code_digest(plugin.function), reference_digest(own, folder) if own else ""]
+    mark = digest([use.name, parameters.model_dump(mode="json"), code])
+
+    def measure(outputs: Outputs, targets: np.ndarray) -> MetricOutcome:
+        made: MetricOutcome = plugin.function(outputs, targets, parameters, folder)
+        return made
+
+    return Metric(use.name, mark, measure)
+
+
+def check_forms(source: Source) -> None:
+    """Check that each step can work on the form of model that reaches it, and that nothing it
+    requires is missing.
+
+    Raises:
+        RecipeError: with every finding, the first one in front.
+    """
+    model = source.recipe.model
+    start = "module" if model.factory else "program" if model.program else "graph"
+    targets = tuple(target.name for target in source.recipe.targets)
+    findings = []
+    for variant, steps in source.recipe.variants.items():
+        form, changed_by = start, ""
+        for index, step in enumerate(steps):
+            where = source.where("variants", variant, index)
+            plugin = registry.get("step", step.name)
+            if plugin.form == "module" and form != "module":
+                cause = f"{changed_by} has made it" if changed_by else "the model is"
+                findings.append(
+                    RecipeError(
+                        f"{step.name} works on a torch module, but {cause} {_FORMS[form]}",
+                        where=where,
+                        mend=f"put it before {changed_by}"
+                        if changed_by
+                        else "give the model as a Python factory, or drop the step",
+                    )
+                )
+            if plugin.form == "graph" and form != "graph":
+                form, changed_by = "graph", step.name
+            if plugin.requires is not None:
+                findings += [
+                    RecipeError(reason, where=where)
+                    for reason in plugin.requires(step.bound(), targets)
+                ]
+    if findings:
+        first, *others = findings
+        raise RecipeError(first.problem, where=first.where, mend=first.mend, others=tuple(others))
+
+
+def check_model(job: Job, store: Store) -> None:
+    """Build the model once and try it, with every metric, on the data; skipped if the store
+    knows that this very model, data and metrics fit together.
+
+    Raises:
+        UserError: they do not.
+    """
+    mark = key(
+        "check",
+        model=job.origin.fingerprint,
+        data=job.data.fingerprint,
+        metrics=[metric.mark for metric in job.metrics],
+    )
+    if store.get(mark) is not None:
+        return
+    model = job.origin.build()
+    _try_metrics(job, model)
+    store.make(mark, "check", lambda _: {"outputs": list(model.outputs)})
+
+
+def _try_metrics(job: Job, model: Any) -> None:
+    import numpy as np
+
+    from lepton_compress.load import forms
+
+    targets = job.data.evaluation.targets
+    if targets is None:
+        raise RecipeError("evaluation has no targets", where=job.source.where("data"))
+    names = [spec.name for spec in model.inputs]
+    one = forms.call(model, next(job.data.evaluation.named(names).batches(1)))
+    # One real output stands in for all, so that every label meets the metric without a full run.
+    outputs = {
+        name: np.broadcast_to(array[0], (len(targets), *array.shape[1:]))
+        for name, array in one.items()
+    }
+    for index, metric in enumerate(job.metrics):
+        try:
+            metric.measure(outputs, targets)
+        except LeptonError as error:
+            where = job.source.where("metrics", index)
+            raise RecipeError(str(error), where=where) from error

@@ -1,0 +1,357 @@
+"""The main road, in order; this page is the map of the house.
+
+    recipe.read         what the user wrote, checked                       recipe.py
+    open_job            model, data and metrics opened and tried           job.py, load/
+    branches.plan       the tree of variants, common beginnings shared     branches.py
+    compress            each step of each variant, once                    branches.py, compress/
+    export              an artifact for each variant and format            export/
+    verify              each artifact against what it was made from        verify.py
+    evaluate            the metrics on the artifact, sample by sample      evaluate.py
+    profile             latency and memory, side by side with the baseline profile/
+    judge, select       the gates, and the winner for each target          gate.py
+    write               the run folder                                     report/
+
+Everything but the profile is kept in the store and reused when nothing that determines it changed.
+"""
+
+from __future__ import annotations
+
+import datetime
+import logging
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lepton_compress import branches, evaluate, gate, provenance, registry, verify
+from lepton_compress.artifacts import (
+    Artifact,
+    Model,
+    Observer,
+    Parity,
+    Profile,
+    RunResult,
+    Score,
+    TensorSpec,
+)
+from lepton_compress.branches import Branches, Node
+from lepton_compress.errors import PluginError
+from lepton_compress.job import Job, check_model, open_job
+from lepton_compress.load import forms
+from lepton_compress.recipe import BASELINE, TargetSpec, read
+from lepton_compress.report import folder as run_folder
+from lepton_compress.report.silent import Silent
+from lepton_compress.store import Store, key
+
+if TYPE_CHECKING:
+    import numpy as np
+
+_log = logging.getLogger(__name__)
+
+
+def run(
+    recipe: str | Path,
+    *,
+    out: str | Path | None = None,
+    workspace: str | Path = ".lepton",
+    trust_pickle: bool = False,
+    observer: Observer | None = None,
+) -> RunResult:
+    """Run a recipe file.
+
+    Args:
+        recipe: path of the YAML file; paths inside are relative to it.
+        out: folder for the results; `runs/<name>` by default. An earlier run's is replaced.
+        workspace: where results are kept for reuse.
+        trust_pickle: load checkpoints that hold pickled objects, which can run any code.
+        observer: told of progress.
+
+    Returns:
+        Everything that was found; `result.passed` says whether the demands are met.
+
+    Raises:
+        UserError: something given cannot be used. Nothing has been written.
+        LeptonError: a plug-in broke its contract, or training failed.
+    """
+    source = read(Path(recipe))
+    target = Path(out) if out is not None else Path("runs") / source.recipe.name
+    run_folder.check_writable(target)
+    job = open_job(source, trust_pickle=trust_pickle)
+    return execute(job, Store(Path(workspace)), target, observer or Silent())
+
+
+def execute(job: Job, store: Store, out: Path | None, observer: Observer) -> RunResult:
+    """Run a job that is already open. Without `out`, no run folder is left."""
+    started, clock = datetime.datetime.now(datetime.UTC), time.perf_counter()
+    check_model(job, store)
+    store.sweep()
+    planned = branches.plan(job)
+    made = Branches(job, store, observer)
+    exported = [each for name in planned for each in _export(job, made, name, planned[name])]
+    measured = gate.Measured(
+        baseline=BASELINE,
+        artifacts=[each.artifact for each in exported],
+        parities=[parity for each in exported for parity in _verify(job, made, each)],
+        scores=_evaluate(job, store, exported, observer),
+        profiles=_profile(job, exported, observer),
+    )
+    verdicts = gate.judge(job.recipe, measured)
+    chosen = gate.select(job.recipe, measured, verdicts)
+    result = RunResult(
+        recipe=job.recipe.name,
+        recipe_digest=job.recipe.digest(),
+        data_fingerprint=job.data.fingerprint,
+        seed=job.recipe.seed,
+        started=started.isoformat(timespec="seconds"),
+        seconds=round(time.perf_counter() - clock, 2),
+        environment=provenance.environment(),
+        baseline=BASELINE,
+        candidates=tuple(made.candidate(name, node) for name, node in planned.items()),
+        artifacts=tuple(measured.artifacts),
+        parities=tuple(measured.parities),
+        scores=tuple(measured.scores),
+        profiles=tuple(measured.profiles),
+        verdicts=verdicts,
+        chosen=chosen,
+        passed=gate.passed(job.recipe, chosen, verdicts),
+        notes=tuple(store.notes),
+    )
+    if out is None:
+        return result
+    files = {each.artifact.path: each.file for each in exported}
+    return run_folder.write(result, files, out, job.source)
+
+
+@dataclass(frozen=True)
+class _Exported:
+    """An artifact with its file in the store and the node it was written from."""
+
+    artifact: Artifact
+    file: Path
+    node: Node
+
+
+def _export(job: Job, made: Branches, name: str, node: Node) -> list[_Exported]:
+    """The artifacts of one candidate, one for each export of the recipe."""
+    found = []
+    for use in job.recipe.exports:
+        plugin, parameters = registry.get("exporter", use.name), use.bound()
+        mark = key(
+            "export",
+            node=node.key,
+            exporter=use.name,
+            parameters=parameters.model_dump(mode="json"),
+            code=provenance.code_digest(plugin.function),
+        )
+
+        def build(
+            folder: Path, plugin: Any = plugin, parameters: Any = parameters
+        ) -> dict[str, Any]:
+            made.entry(node)
+            with made.observer.work(f"export {name}"):
+                file = plugin.function(made.model(node), parameters, folder)
+            if not Path(file).is_file():
+                raise PluginError(f"wrote no file {file}", where=f"exporter {plugin.name}")
+            return _describe(Path(file), folder)
+
+        entry = made.store.make(mark, f"export {use.name}", build)
+        about = entry.details
+        file = entry.folder / about["file"]
+        artifact = Artifact(
+            candidate=name,
+            format=use.name,
+            path=f"artifacts/{name}{file.suffix}",
+            sha256=provenance.file_digest(file),
+            bytes=file.stat().st_size,
+            inputs=_specs(about["inputs"]),
+            outputs=_specs(about["outputs"]),
+            operators=about["operators"],
+        )
+        found.append(_Exported(artifact, file, node))
+    return found
+
+
+def _describe(file: Path, folder: Path) -> dict[str, Any]:
+    """What can be read off an artifact's file."""
+    import onnx
+
+    from lepton_compress import graph
+
+    model = onnx.load(file)
+    inputs, _ = forms.signature(model)
+    outputs = [forms.spec(value) for value in model.graph.output]
+    return {
+        "file": file.relative_to(folder).as_posix(),
+        "inputs": [[spec.name, spec.dtype, list(spec.shape)] for spec in inputs],
+        "outputs": [[spec.name, spec.dtype, list(spec.shape)] for spec in outputs],
+        "operators": graph.operators(model),
+    }
+
+
+def _specs(rows: list[list[Any]]) -> tuple[TensorSpec, ...]:
+    return tuple(TensorSpec(name, dtype, tuple(shape)) for name, dtype, shape in rows)
+
+
+def _verify(job: Job, made: Branches, exported: _Exported) -> list[Parity]:
+    """Each link of the chain from the user's model to the artifact."""
+    links = [
+        (each.parent, each) for each in exported.node.path() if each.parent and each.step is None
+    ]
+    found = []
+    for source, lowered in links:
+        found += _checked(job, made, exported, source, None, lowered)
+    found += _checked(job, made, exported, exported.node, exported.file, None)
+    return found
+
+
+def _checked(
+    job: Job,
+    made: Branches,
+    exported: _Exported,
+    source: Node,
+    file: Path | None,
+    lowered: Node | None,
+) -> list[Parity]:
+    """One link: the graph `lowered` from `source`, or the artifact `file` written from it."""
+    artifact = exported.artifact
+    mark = key(
+        "verify",
+        source=source.key,
+        subject=lowered.key if lowered else artifact.sha256,
+        code=provenance.code_digest(verify.verify),
+        data=job.data.fingerprint,
+    )
+
+    def build(folder: Path) -> dict[str, Any]:
+        reference = made.model(source)
+        names = [spec.name for spec in reference.inputs]
+        subject = _runner(artifact.format, file) if file else _caller(made.model(lowered or source))
+        with made.observer.work(f"verify {artifact.candidate}"):
+            parities = verify.verify(
+                subject,
+                _caller(reference),
+                job.data.evaluation.named(names),
+                candidate=artifact.candidate,
+                format=artifact.format,
+                against=reference.form,
+            )
+        return {"parities": [[p.against, p.value, p.batch, p.samples] for p in parities]}
+
+    entry = made.store.make(mark, "verify", build)
+    return [
+        Parity(
+            artifact.candidate,
+            artifact.format,
+            against,
+            verify.METRIC,
+            value,
+            verify.LIMIT,
+            batch,
+            samples,
+        )
+        for against, value, batch, samples in entry.details["parities"]
+    ]
+
+
+def _caller(model: Model) -> verify.Run:
+    return lambda feeds: forms.call(model, feeds)
+
+
+def _runner(format: str, file: Path) -> verify.Run:
+    runner = registry.get("runtime", "onnxruntime-cpu").function(file, 1)
+    names = [spec.name for spec in runner.outputs]
+    return lambda feeds: dict(zip(names, runner.run(feeds), strict=True))
+
+
+def _evaluate(job: Job, store: Store, exported: list[_Exported], observer: Observer) -> list[Score]:
+    """Every metric on every artifact, and its drop from the baseline's."""
+    scores: list[Score] = []
+    for each in exported:
+        scores += _scores(job, store, each, observer)
+    compared = []
+    for score in scores:
+        base = next(
+            s
+            for s in scores
+            if (s.candidate, s.format, s.metric) == (BASELINE, score.format, score.metric)
+        )
+        compared.append(score if score is base else evaluate.compare(base, score))
+    return [replace(s, drop=0.0) if s.candidate == BASELINE else s for s in compared]
+
+
+def _scores(job: Job, store: Store, exported: _Exported, observer: Observer) -> list[Score]:
+    artifact, targets = exported.artifact, job.data.evaluation.targets
+    if targets is None:  # a dataset without labels to evaluate on was refused when it was made
+        return []
+    outputs: dict[str, np.ndarray] = {}
+    found = []
+    for metric in job.metrics:
+        mark = key(
+            "evaluate",
+            artifact=artifact.sha256,
+            metric=metric.mark,
+            code=provenance.code_digest(evaluate.score),
+            data=job.data.fingerprint,
+        )
+
+        def build(folder: Path, metric: Any = metric) -> dict[str, Any]:
+            if not outputs:
+                runner = registry.get("runtime", "onnxruntime-cpu").function(
+                    exported.file, job.recipe.threads
+                )
+                outputs.update(evaluate.predict(runner, job.data.evaluation, observer))
+            score = evaluate.score(
+                metric.measure,
+                outputs,
+                targets,
+                candidate=artifact.candidate,
+                format=artifact.format,
+                metric=metric.name,
+            )
+            return run_folder.plain(score)  # type: ignore[no-any-return]
+
+        entry = store.make(mark, f"evaluate {metric.name}", build)
+        score = run_folder.restore(Score, entry.details)
+        # Two candidates may be byte-identical and share the entry.
+        found.append(replace(score, candidate=artifact.candidate, format=artifact.format))
+    return found
+
+
+def _profile(job: Job, exported: list[_Exported], observer: Observer) -> list[Profile]:
+    """Every artifact on every target, side by side with the baseline."""
+    from lepton_compress.profile.measure import Limits, Subject, measure
+
+    found = []
+    for target in job.recipe.targets:
+        subjects = [Subject(e.artifact.candidate, e.artifact.format, e.file) for e in exported]
+        gates = job.recipe.gates
+        latency, ratio = (
+            each if each and target.name in (each.targets or [target.name]) else None
+            for each in (gates.latency, gates.latency_ratio)
+        )
+        found += measure(
+            subjects,
+            baseline=BASELINE,
+            target=target,
+            inputs=_batch(job, exported[0].artifact, target),
+            limits=Limits(
+                latency=latency.limit if latency else None,
+                percentile=gates.latency.percentile if gates.latency else "p50",
+                ratio=ratio.limit if ratio else None,
+            ),
+            rounds=job.recipe.measure.rounds,
+            cap=job.recipe.measure.cap,
+            seed=job.recipe.seed,
+            observer=observer,
+        )
+    return found
+
+
+def _batch(job: Job, artifact: Artifact, target: TargetSpec) -> Mapping[str, np.ndarray]:
+    """One batch for a target, from the evaluation samples, repeated where there are too few."""
+    import numpy as np
+
+    split = job.data.evaluation.named([spec.name for spec in artifact.inputs])
+    rows = np.arange(target.batch) % len(split)
+    return {name: np.ascontiguousarray(array[rows]) for name, array in split.inputs.items()}

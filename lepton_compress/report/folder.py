@@ -1,0 +1,161 @@
+"""The run folder: result.json, the artifacts, the Markdown report. Written whole or not at all."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import json
+import math
+import os
+import shutil
+import tempfile
+import types
+import typing
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from lepton_compress.artifacts import SCHEMA_VERSION, RunResult
+from lepton_compress.errors import InputError, OutputError
+from lepton_compress.provenance import digest
+from lepton_compress.recipe import Source
+from lepton_compress.report.markdown import markdown
+from lepton_compress.store import writing
+
+RESULT = "result.json"
+REPORT = "report.md"
+T = TypeVar("T")
+
+
+def check_writable(out: Path) -> None:
+    """Find out before a long run whether its folder can be made.
+
+    Raises:
+        OutputError: it cannot, or something that is not a run stands in its place.
+    """
+    if out.is_dir() and any(out.iterdir()) and not (out / RESULT).is_file():
+        raise OutputError(
+            f"is not empty and holds no {RESULT}", where=str(out), mend="name another folder"
+        )
+    above = out if out.exists() else next(each for each in out.parents if each.exists())
+    if not above.is_dir():
+        raise OutputError("is a file, not a folder", where=str(above), mend="name another folder")
+    if not os.access(above, os.W_OK):
+        raise OutputError("cannot be written", where=str(above), mend="name another folder")
+
+
+def write(result: RunResult, files: Mapping[str, Path], out: Path, source: Source) -> RunResult:
+    """Write a run's folder, in place of an earlier run's.
+
+    Args:
+        files: where each artifact's file is now, by its path in the folder.
+
+    Raises:
+        OutputError: the disk is full or cannot be written.
+    """
+    with writing(out):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        made = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}-"))
+        try:
+            made.chmod(0o755)
+            for path, file in files.items():
+                (made / path).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(file, made / path)
+            (made / RESULT).write_text(to_json(result), encoding="utf-8")
+            (made / REPORT).write_text(markdown(result), encoding="utf-8")
+            _replace(made, out)
+        except BaseException:
+            shutil.rmtree(made, ignore_errors=True)
+            raise
+    return dataclasses.replace(result, folder=out)
+
+
+def _replace(made: Path, out: Path) -> None:
+    if out.exists():
+        away = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}-old-"))
+        out.replace(away / "old")
+        made.replace(out)
+        shutil.rmtree(away, ignore_errors=True)
+    else:
+        made.replace(out)
+
+
+def to_json(result: RunResult) -> str:
+    """The text of `result.json`: the schema's version, a digest of the rest, the result."""
+    body = plain(dataclasses.replace(result, folder=None))
+    del body["folder"]
+    return json.dumps(
+        {"schema": SCHEMA_VERSION, "digest": digest(body), **body}, indent=1, allow_nan=False
+    )
+
+
+def from_json(path: Path) -> RunResult:
+    """Read a `result.json`, or a run folder.
+
+    Raises:
+        InputError: it is missing, not a result, of another schema, or was edited by hand.
+    """
+    path = path / RESULT if path.is_dir() else path
+    try:
+        body = json.loads(path.read_text(encoding="utf-8"))
+        version, mark = body.pop("schema"), body.pop("digest")
+    except FileNotFoundError as error:
+        raise InputError("no such file", where=str(path), mend="run the recipe first") from error
+    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+        raise InputError("is not a result, or is truncated", where=str(path)) from error
+    if version != SCHEMA_VERSION:
+        raise InputError(
+            f"has schema version {version}, this tool reads {SCHEMA_VERSION}",
+            where=str(path),
+            mend="run the recipe again",
+        )
+    if mark != digest(body):
+        raise InputError("was edited: its digest does not match", where=str(path))
+    try:
+        result = restore(RunResult, body)
+    except (TypeError, KeyError, ValueError) as error:
+        raise InputError(f"does not fit its schema ({error})", where=str(path)) from error
+    return dataclasses.replace(result, folder=path.parent)
+
+
+def plain(value: Any) -> Any:
+    """A value as JSON can carry it: dataclasses as objects, paths as text, NaN as null."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(name): plain(item) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    if isinstance(value, enum.Enum):
+        return value.value
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def restore(kind: type[T], value: Any) -> T:
+    """The value of a type that `plain` turned into `value`."""
+    return typing.cast(T, _restore(kind, value))
+
+
+def _restore(kind: Any, value: Any) -> Any:
+    if dataclasses.is_dataclass(kind):
+        hints = typing.get_type_hints(kind)
+        return kind(**{name: _restore(hints[name], item) for name, item in value.items()})  # type: ignore[operator]
+    origin, inner = typing.get_origin(kind), typing.get_args(kind)
+    if origin in (typing.Union, types.UnionType):
+        if value is None:
+            return None
+        return _restore(next(each for each in inner if each is not type(None)), value)
+    if origin is tuple:
+        kinds = inner[:1] * len(value) if inner[-1] is Ellipsis else inner
+        return tuple(_restore(k, item) for k, item in zip(kinds, value, strict=True))
+    if origin is dict:
+        return {name: _restore(inner[1], item) for name, item in value.items()}
+    if kind is float:
+        return math.nan if value is None else float(value)
+    if isinstance(kind, type) and issubclass(kind, enum.Enum):
+        return kind(value)
+    return value

@@ -1,0 +1,116 @@
+"""The rows of the one table that a run is summed up in, as text. Used by every rendering."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from lepton_compress.artifacts import Artifact, Profile, RunResult, Score, Status
+from lepton_compress.units import show_bytes, show_percent, show_seconds
+
+
+@dataclass(frozen=True)
+class Row:
+    """One artifact on one target."""
+
+    chosen: bool
+    variant: str
+    score: str
+    drop: str
+    size: str
+    latency: str
+    ratio: str
+    verdict: str
+    passed: bool
+
+
+HEADINGS = ("variant", "{metric}", "drop (95 %)", "size", "p50", "ratio (95 %)", "gates")
+
+
+def rows(result: RunResult, target: str) -> Iterator[Row]:
+    """The rows of one target, in the order of the candidates."""
+    choice = next(each for each in result.chosen if each.target == target)
+    for artifact in result.artifacts:
+        score = next((s for s in result.scores if _same(s, artifact)), None)
+        profile = next(
+            (p for p in result.profiles if _same(p, artifact) and p.target == target), None
+        )
+        verdict, passed = _verdict(result, artifact, target)
+        base = result.baseline == artifact.candidate
+        yield Row(
+            chosen=(choice.candidate, choice.format) == (artifact.candidate, artifact.format),
+            variant=artifact.candidate,
+            score=_score(score),
+            drop="" if base else _drop(score),
+            size=show_bytes(artifact.bytes),
+            latency=_latency(profile),
+            ratio=_ratio(profile, base=base),
+            verdict=verdict,
+            passed=passed,
+        )
+
+
+def headings(result: RunResult) -> list[str]:
+    """Of the columns."""
+    metric = result.scores[0].metric if result.scores else "score"
+    return [heading.format(metric=metric.replace("_", " ")) for heading in HEADINGS]
+
+
+def noise(result: RunResult, target: str) -> str:
+    """What the machine took for a difference where there was none."""
+    profile = next((p for p in result.profiles if p.target == target), None)
+    if profile is None or profile.noise is None or profile.noise_interval is None:
+        return "not measured"
+    low, high = profile.noise_interval
+    return f"{profile.noise:.2f}x ({low:.2f} to {high:.2f})"
+
+
+def _verdict(result: RunResult, artifact: Artifact, target: str) -> tuple[str, bool]:
+    about = [
+        verdict
+        for verdict in result.verdicts
+        if _same(verdict, artifact) and verdict.target in (None, target)
+    ]
+    bad = [verdict for verdict in about if verdict.status is not Status.PASS]
+    if not bad:
+        return "PASS", True
+    return "; ".join(f"{verdict.status} {verdict.gate}" for verdict in bad), False
+
+
+def _score(score: Score | None) -> str:
+    return "" if score is None else _in_unit(score, score.value)
+
+
+def _drop(score: Score | None) -> str:
+    if score is None or score.drop is None:
+        return ""
+    shown = _in_unit(score, score.drop)
+    if score.drop_interval is None:
+        return shown
+    low, high = (_in_unit(score, end).removesuffix(" %") for end in score.drop_interval)
+    return f"{shown} ({low} to {high})"
+
+
+def _in_unit(score: Score, value: float) -> str:
+    return show_percent(value) if score.higher_is_better else f"{value:.4g}"
+
+
+def _latency(profile: Profile | None) -> str:
+    if profile is None:
+        return ""
+    if profile.status != "measured":
+        return "failed"
+    mark = "" if profile.provenance == "measured" else f" ({profile.provenance})"
+    return show_seconds(profile.latency["p50"]) + mark
+
+
+def _ratio(profile: Profile | None, *, base: bool) -> str:
+    if profile is None or profile.ratio is None or profile.ratio_interval is None or base:
+        return ""
+    low, high = profile.ratio_interval
+    return f"{profile.ratio:.2f}x ({low:.2f} to {high:.2f})"
+
+
+def _same(one: object, artifact: Artifact) -> bool:
+    held = (getattr(one, "candidate", None), getattr(one, "format", None))
+    return held == (artifact.candidate, artifact.format)
