@@ -53,6 +53,11 @@ class Node:
             return "model"
         return self.step.name if self.step else LOWER
 
+    @property
+    def title(self) -> str:
+        """The steps that lead here, for people."""
+        return " > ".join(each.label for each in self.path() if each.parent is not None)
+
     def path(self) -> Iterator[Node]:
         """From the root to this node."""
         if self.parent is not None:
@@ -144,7 +149,7 @@ class Branches:
             raise PluginError("the root of the tree is not a stored result")
         before = self.model(parent)
         start = time.perf_counter()
-        with self.observer.work(node.label):
+        with self.observer.work(node.title):
             outcome = self._lower(before) if node.step is None else self._step(node.step, before)
         seconds = time.perf_counter() - start
         forms.save(outcome.model, self.job.origin.build(), folder)

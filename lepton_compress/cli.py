@@ -6,15 +6,12 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from lepton_compress import __version__
-from lepton_compress.boundary import Boundary
-
-if TYPE_CHECKING:
-    from lepton_compress.errors import RecipeError
+from lepton_compress.boundary import guarded, keep_log, working
 
 app = typer.Typer(
     name="lepton-compress",
@@ -44,7 +41,7 @@ WORKSPACE = Path(".lepton")
 
 def main() -> None:
     """Entry point of the program."""
-    Boundary().run(app)
+    sys.exit(guarded(lambda: app(standalone_mode=False)))
 
 
 @app.callback()
@@ -61,5 +58,62 @@ def emit(value: Any) -> None:
     typer.echo(json.dumps(value, indent=1, allow_nan=False))
 
 
+@app.command(epilog="Example: `lepton-compress run recipes/digits-cnn.yaml --out runs/today`")
+def run(
+    recipe: RecipePath,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for the results; runs/NAME by default.")
+    ] = None,
+    workspace: Workspace = WORKSPACE,
+    trust_pickle: TrustPickle = False,
+    as_json: AsJson = False,
+) -> None:
+    """Run a recipe: compress, export, verify, evaluate, profile, judge and choose.
+
+    Results are kept in the workspace: a second run measures again and recomputes nothing else.
+    """
+    from lepton_compress.errors import EXIT_GATE
+
+    with working(quiet=as_json) as stage:
+        from lepton_compress import pipeline
+        from lepton_compress.report import folder, terminal
+
+        result = pipeline.run(
+            recipe,
+            out=out,
+            workspace=workspace,
+            trust_pickle=trust_pickle,
+            observer=stage.observer,
+        )
+        if result.folder is not None:
+            keep_log(stage.log, result.folder)
+        if as_json:
+            stage.out.print(folder.to_json(result), markup=False, highlight=False)
+        else:
+            terminal.show(result, stage.out)
+    if not result.passed:
+        raise typer.Exit(EXIT_GATE)
+
+
+@app.command(epilog="Example: `lepton-compress validate recipes/digits-cnn.yaml`")
+def validate(recipe: RecipePath, as_json: AsJson = False) -> None:
+    """Check a recipe's keys, values and plug-in parameters, without loading anything it names."""
+    from lepton_compress import recipe as recipes
+
+    source = recipes.read(recipe)
+    if as_json:
+        emit({"recipe": source.recipe.name, "digest": source.recipe.digest(), "valid": True})
+    else:
+        typer.echo(f"{recipe}: valid ({len(source.recipe.variants)} variants)")
+
+
+@app.command(epilog="Example: `lepton-compress schema > recipe.schema.json`")
+def schema(as_json: AsJson = True) -> None:
+    """Print the JSON schema of recipes, for editors."""
+    from lepton_compress.recipe import json_schema
+
+    emit(json_schema())
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from lepton_compress import statistics
 from lepton_compress.artifacts import MetricOutcome, Observer, Score, Split
 from lepton_compress.errors import PluginError
-from lepton_compress.profile import statistics
 
 if TYPE_CHECKING:
     import numpy as np

@@ -338,12 +338,21 @@ def read(path: Path) -> Source:
         RecipeError: with every finding, the first one in front.
     """
     document = read_document(path)
+    return from_values(document.value, path.resolve().parent, document)
+
+
+def from_values(values: Any, folder: Path, document: Document | None = None) -> Source:
+    """Check a recipe that is already plain values; paths in it are relative to `folder`.
+
+    Raises:
+        RecipeError: as `read`.
+    """
     try:
-        recipe = Recipe.model_validate(document.value, context=FROM_FILE)
+        recipe = Recipe.model_validate(values, context=FROM_FILE)
     except ValidationError as error:
-        found = explain(error, Recipe, document.value)
-        raise _error(found, document.where) from error
-    source = Source(recipe, path.resolve().parent, document)
+        where = document.where if document else show
+        raise _error(explain(error, Recipe, values), where) from error
+    source = Source(recipe, folder, document)
     check(source)  # pydantic does not look into defaults
     return source
 

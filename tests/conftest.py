@@ -9,8 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from lepton_compress import provenance, registry
+
+# A busy machine is no defect, and a folder may serve all examples of a property.
+settings.register_profile(
+    "house", deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+settings.load_profile("house")
 
 Install = Callable[..., Path]
 
@@ -26,10 +33,11 @@ def _clear_caches() -> None:
 
 @pytest.fixture
 def third_party(tmp_path: Path) -> Iterator[Install]:
-    """Installs plug-ins of somebody else: `third_party({"step.halve": "halves:halve"}, halves=source)`.
+    """Installs plug-ins of somebody else and returns their folder. May be called again.
+
+        third_party({"step.halve": "halves:halve"}, halves="the source of the module")
 
     What it makes is a real distribution: a folder on `sys.path` with metadata and entry points.
-    Returns the folder. May be called again for a second distribution.
     """
     path, before = sys.path[:], set(sys.modules)
     folders: list[Path] = []

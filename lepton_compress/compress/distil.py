@@ -74,7 +74,7 @@ def distil(model: Model, params: Distil, context: StepContext) -> StepOutcome:
             loss,
             Schedule(**params.model_dump(include=fields)),
             observer=context.observer,
-            label="distil",
+            label="training",
         )
     return StepOutcome(student, changed=True, statistics=statistics, notes=notes)
 

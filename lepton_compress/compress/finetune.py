@@ -22,6 +22,6 @@ def finetune(model: Model, params: Training, context: StepContext) -> StepOutcom
             lambda outputs, _, targets: task_loss(outputs, targets),
             Schedule(**params.model_dump()),
             observer=context.observer,
-            label="finetune",
+            label="training",
         )
     return StepOutcome(trained, changed=True, statistics=statistics)

@@ -64,7 +64,7 @@ def prune(model: Model, params: Prune, context: StepContext) -> StepOutcome:
     if not groups:
         reason = "no layer has channels that can be removed"
         return StepOutcome(model, changed=False, notes=(reason, *notes))
-    with context.observer.work("prune: search", None) as progress:
+    with context.observer.work("searching", None) as progress:
         if params.ratio is not None:
             kept = channels.choose(groups, params.ratio, params.scope, params.round_to)
         else:

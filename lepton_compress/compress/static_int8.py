@@ -158,7 +158,7 @@ def calibrate(
     ranges: dict[str, tuple[float, float]] = {}
     data = split.named([spec.name for spec in model.inputs])
     total = -(-min(samples, len(split)) // _BATCH)
-    with observer.work("quantize: calibrate", total) as progress:
+    with observer.work("calibrating", total) as progress:
         for feeds in data.batches(_BATCH, samples):
             arrays = session.run(wanted, dict(feeds)) if wanted else []
             seen = [*zip(wanted, arrays, strict=True), *((name, feeds[name]) for name in inputs)]

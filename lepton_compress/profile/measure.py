@@ -24,12 +24,12 @@ from numpy.typing import NDArray
 from lepton_compress.artifacts import Observer, Profile
 from lepton_compress.errors import LeptonError
 from lepton_compress.profile.process import Job, Worker
-from lepton_compress.profile.statistics import (
+from lepton_compress.recipe import TargetSpec
+from lepton_compress.statistics import (
     Interval,
     bootstrap_median_ratio,
     bootstrap_percentiles,
 )
-from lepton_compress.recipe import TargetSpec
 
 PERCENTILES = {"p50": 0.50, "p90": 0.90, "p99": 0.99}
 SAMPLES_BEYOND = 10

@@ -83,7 +83,10 @@ class Worker:
         self._answers = cast(IO[bytes], self._process.stdout)
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._answers, selectors.EVENT_READ)
-        self._send(json.dumps({**asdict(job), "started": started}))
+        # Its search path is this process's, so that it finds the same plug-ins.
+        self._send(
+            json.dumps({**asdict(job), "started": started, "search": list(map(str, sys.path))})
+        )
 
     def __enter__(self) -> Self:
         return self

@@ -2,10 +2,12 @@
 
 The parent writes lines to stdin and reads one line of JSON from stdout for each:
 
-    {"runtime": ..., "path": ..., ...}   the fields of `process.Job`, and `started`
-                      -> {"cold_start": seconds, "first_call": seconds, "peak_memory": bytes|null}
+    {"runtime": ...}  -> {"cold_start": seconds, "first_call": seconds, "peak_memory": bytes|null}
     run N             -> {"nanoseconds": [N integers]}
     quit              -> nothing; the process ends, as it does when stdin ends
+
+The first line holds the fields of `process.Job`, `started` (the parent's time.monotonic() just
+before it started this process) and `search` (the parent's sys.path).
 
 Whatever goes wrong is answered as {"error": "one line"}, and the process ends. Between commands it
 does nothing at all, so that it cannot disturb the measurement of another.
@@ -54,6 +56,7 @@ def _serve(commands: TextIO, answers: TextIO) -> None:
     if not line:
         return
     job = json.loads(line)
+    sys.path[:] = job["search"]
     if job["cpus"]:
         # Before any import, so that every library sizes its thread pools by what it may use.
         os.sched_setaffinity(0, job["cpus"])

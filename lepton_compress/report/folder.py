@@ -89,7 +89,7 @@ def to_json(result: RunResult) -> str:
     )
 
 
-def from_json(path: Path) -> RunResult:
+def read_result(path: Path) -> RunResult:
     """Read a `result.json`, or a run folder.
 
     Raises:

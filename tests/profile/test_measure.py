@@ -19,7 +19,7 @@ import psutil
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from lepton_compress.artifacts import Profile
+from lepton_compress.artifacts import Profile, Progress
 from lepton_compress.profile import measure as module
 from lepton_compress.profile.measure import Limits, Subject, measure
 from lepton_compress.recipe import TargetSpec
@@ -81,7 +81,7 @@ class Watcher:
     rounds: int = 0
 
     @contextlib.contextmanager
-    def work(self, label: str, total: int | None = None) -> Iterator[Watcher]:
+    def work(self, label: str, total: int | None = None) -> Iterator[Progress]:
         yield self
 
     def advance(self, steps: int = 1, note: str = "") -> None:
@@ -129,16 +129,9 @@ def small(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def fakes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Subject]:
+def fakes(tmp_path: Path, third_party: Callable[..., Path]) -> Callable[[str], Subject]:
     """Makes subjects of the runtime `fake`, which is installed as a third party's would be."""
-    packages = tmp_path / "packages"
-    info = packages / "fake_runtime-1.0.dist-info"
-    info.mkdir(parents=True)
-    (packages / "fake_runtime.py").write_text(RUNTIME)
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: fake-runtime\nVersion: 1.0\n")
-    entry = "[lepton_compress.plugins]\nruntime.fake = fake_runtime:fake\n"
-    (info / "entry_points.txt").write_text(entry)
-    monkeypatch.setenv("PYTHONPATH", str(packages))
+    third_party({"runtime.fake": "fake_runtime:fake"}, fake_runtime=RUNTIME)
 
     def make(manner: str) -> Subject:
         path = tmp_path / f"{manner}.txt"
@@ -332,6 +325,7 @@ def test_an_interruption_leaves_no_process(small: Path) -> None:
 def test_workers_end_with_a_killed_parent(fakes: Callable[[str], Subject], tmp_path: Path) -> None:
     code = """
 import sys
+sys.path[:] = sys.argv[3:]
 from lepton_compress.profile.process import Job, Worker
 worker = Worker(Job("fake", sys.argv[1], 1, (), sys.argv[2], ()))
 worker.ready(60)
@@ -340,7 +334,7 @@ worker.run(100, 3600)
 """
     inputs = tmp_path / "inputs.npz"
     np.savez(inputs)
-    command = [sys.executable, "-c", code, str(fakes("hangs").path), str(inputs)]
+    command = [sys.executable, "-c", code, str(fakes("hangs").path), str(inputs), *sys.path]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as parent:
         assert parent.stdout is not None
         worker = psutil.Process(int(parent.stdout.readline()))

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lepton_compress.profile.statistics import (
+from lepton_compress.statistics import (
     Interval,
     bootstrap_median_ratio,
     bootstrap_percentiles,

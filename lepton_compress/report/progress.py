@@ -1,0 +1,107 @@
+"""Progress on a terminal: a bar for what is being done, a line for what took over a second."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+from collections.abc import Iterator
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from rich.progress import (
+    BarColumn,
+    Progress,
+    SpinnerColumn,
+    TaskID,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+)
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from lepton_compress.artifacts import Progress as Advances
+
+_WORTH_A_LINE = 1.0
+_log = logging.getLogger("lepton_compress")
+
+
+class _Bar:
+    def __init__(self, bars: Progress, task: TaskID) -> None:
+        self.bars = bars
+        self.task = task
+
+    def advance(self, steps: int = 1, note: str = "") -> None:
+        """Some more of the total is done."""
+        self.bars.update(self.task, advance=steps)
+        if note:
+            self.bars.update(self.task, note=note)
+
+
+class Bars:
+    """An observer that draws. Work inside other work takes over the line of the outer one."""
+
+    def __init__(self, console: Console, *, quiet: bool = False) -> None:
+        self.console = console
+        self.quiet = quiet
+        self.labels: list[str] = []
+        self.tasks: list[TaskID] = []
+        self.bars = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            TaskProgressColumn(),
+            TimeElapsedColumn(),
+            TextColumn("[dim]{task.fields[note]}"),
+            console=console,
+            transient=True,
+            disable=quiet or not console.is_terminal,
+        )
+
+    def __enter__(self) -> Self:
+        self.bars.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.bars.stop()
+
+    @contextlib.contextmanager
+    def work(self, label: str, total: int | None = None) -> Iterator[Advances]:
+        """Announce work of `total` steps."""
+        self.labels.append(label)
+        title = ": ".join(self.labels)
+        for outer in self.tasks:
+            self.bars.update(outer, visible=False)
+        task = self.bars.add_task(title, total=total, note="")
+        self.tasks.append(task)
+        start = time.perf_counter()
+        _log.info("begin %s", title)
+        try:
+            yield _Bar(self.bars, task)
+        finally:
+            self.labels.pop()
+            self.tasks.pop()
+            self.bars.remove_task(task)
+            for outer in self.tasks[-1:]:
+                self.bars.update(outer, visible=True)
+        seconds = time.perf_counter() - start
+        _log.info("end %s after %.2f s", title, seconds)
+        if seconds >= _WORTH_A_LINE and not self.labels:
+            self._say(f"{seconds:6.1f} s  {title}")
+
+    def note(self, text: str) -> None:
+        """Something worth knowing."""
+        _log.warning("%s", text)
+        self._say(f"    note  {text}")
+
+    def _say(self, line: str) -> None:
+        if not self.quiet:
+            self.bars.console.print(Text(line))
