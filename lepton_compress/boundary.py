@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from lepton_compress.artifacts import Observer
 
 _log = logging.getLogger("lepton_compress")
+_WIDTH = 140
 
 
 @dataclass(frozen=True)
@@ -56,8 +57,6 @@ def working(*, quiet: bool = False) -> Iterator[Stage]:
     The log is deleted when the command ends well or the user's input was wrong, unless it was
     moved away; after an unexpected error it stays, and `run` names it.
     """
-    from rich.console import Console
-
     from lepton_compress.report.progress import Bars
 
     handle, name = tempfile.mkstemp(prefix="lepton-compress-", suffix=".log")
@@ -68,7 +67,7 @@ def working(*, quiet: bool = False) -> Iterator[Stage]:
     with _redirected(handle) as (real_out, real_err):
         root.addHandler(handler)
         _log.setLevel(logging.INFO)
-        out, err = Console(file=real_out, soft_wrap=True), Console(file=real_err)
+        out, err = _console(real_out), _console(real_err)
         try:
             with Bars(err, quiet=quiet) as observer:
                 yield Stage(out, err, observer, path)
@@ -87,8 +86,17 @@ def working(*, quiet: bool = False) -> Iterator[Stage]:
 
 
 def keep_log(log: Path, folder: Path) -> None:
-    """Move the log into a run's folder."""
-    shutil.copyfile(log, folder / "run.log")
+    """Copy the log into a run's folder."""
+    # Another run may be putting its own folder in this one's place.
+    with contextlib.suppress(FileNotFoundError):
+        shutil.copyfile(log, folder / "run.log")
+
+
+def _console(file: IO[str]) -> Console:
+    from rich.console import Console
+
+    # A file or a pipe has no width of its own; what reads it must not lose the ends of lines.
+    return Console(file=file, soft_wrap=True, width=None if file.isatty() else _WIDTH)
 
 
 @contextlib.contextmanager

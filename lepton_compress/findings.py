@@ -113,7 +113,10 @@ def _explain_one(finding: Any, key: Key, value: Any, model: type[BaseModel]) -> 
         known = keys_at(model, key[:-1])
         return [Finding(key, f"unknown key {key[-1]!r}", nearest(str(key[-1]), known))]
     if kind == "missing":
-        return [Finding(key, f"the key {finding['loc'][-1]!r} is missing", "add it")]
+        last = finding["loc"][-1]
+        if isinstance(last, int):
+            return [Finding(key, f"must have at least {last + 1} items")]
+        return [Finding(key, f"the key {last!r} is missing", "add it")]
     if kind == "value_error":
         cause = context["error"]
         if isinstance(cause, FindingsError):

@@ -54,11 +54,13 @@ def parameter_count(model: onnx.ModelProto) -> int:
 
     graph = model.graph
     quantizers = [node for node in graph.node if node.op_type in _QUANTIZERS]
-    steps = {name for node in quantizers for name in node.input[1:]}
+    blocked = [node for node in graph.node if node.op_type == "MatMulNBits"]
+    steps = {name for node in (*quantizers, *blocked) for name in node.input[1:]}
     packed = {node.input[0] for node in quantizers}
     floats = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16)
-    return sum(
-        math.prod(tensor.dims)
+    whole = sum(_blocked_size(node) for node in blocked)
+    return whole + sum(
+        int(math.prod(tensor.dims))
         for tensor in graph.initializer
         if tensor.name not in steps and (tensor.data_type in floats or tensor.name in packed)
     )
@@ -70,6 +72,13 @@ def multiply_accumulates(model: onnx.ModelProto) -> int | None:
     specs = value_specs(model)
     total = 0
     for node in model.graph.node:
+        if node.op_type == "MatMulNBits":
+            # Shape inference does not know the operator; every row but the batch counts.
+            rows = _rows_of(node, specs)
+            if rows is None:
+                return None
+            total += rows * _blocked_size(node)
+            continue
         if node.op_type not in ("Conv", "ConvTranspose", "Gemm", "MatMul"):
             continue
         given = [specs[name].shape for name in node.input[:2] if name in specs]
@@ -81,6 +90,17 @@ def multiply_accumulates(model: onnx.ModelProto) -> int | None:
             return None
         total += count
     return total
+
+
+def _blocked_size(node: onnx.NodeProto) -> int:
+    """Weights of a MatMulNBits node: its inputs by its outputs."""
+    given = {each.name: int(each.i) for each in node.attribute}
+    return given["K"] * given["N"]
+
+
+def _rows_of(node: onnx.NodeProto, specs: dict[str, TensorSpec]) -> int | None:
+    known = specs.get(node.input[0])
+    return _product(list(known.shape[1:-1])) if known else None
 
 
 def _node_macs(node: onnx.NodeProto, left: Shape, right: Shape, made: Shape) -> int | None:

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
-    BeforeValidator,
     ConfigDict,
     Field,
     GetJsonSchemaHandler,
@@ -29,7 +28,7 @@ from lepton_compress.errors import MissingExtraError, RecipeError
 from lepton_compress.findings import NAME_PATTERN, Finding, FindingsError, explain
 from lepton_compress.provenance import digest
 from lepton_compress.registry import Params
-from lepton_compress.units import PERCENT, Duration, Factor, Size, parse
+from lepton_compress.units import Duration, Factor, Share, Size
 from lepton_compress.use import FROM_FILE, Use
 
 VERSION = 1
@@ -174,18 +173,8 @@ class Gate(Params):
         return {"anyOf": [handler.resolve_ref_schema(full)["properties"]["limit"], full]}
 
 
-def _read_share(given: Any) -> Any:
-    if isinstance(given, (int, float)) and not isinstance(given, bool):
-        return given
-    return parse(given, PERCENT, "1 %")
-
-
-Share = Annotated[float, BeforeValidator(_read_share, json_schema_input_type=str | float)]
-"""In the metric's own unit: a number, or `1 %` for metrics that are shares."""
-
-
 class ScoreGate(Gate):
-    """Of a metric: its value, or its drop against the baseline."""
+    """Of a metric: its value, or its drop against the baseline, in the metric's own unit."""
 
     limit: Share
     metric: str | None = Field(None, description="Which metric; the recipe's first by default.")
@@ -259,7 +248,9 @@ class Recipe(Params):
         2, description="To train and calibrate with. Part of what makes a result repeatable."
     )
     variants: dict[Name, Annotated[list[StepUse], Field(min_length=1)]] = Field(
-        {}, description="Each a list of steps, applied in order. Common beginnings are shared."
+        {},
+        description="Each a list of steps, applied in order. Common beginnings are shared.",
+        json_schema_extra={"additionalProperties": False},
     )
     exports: list[ExporterUse] = Field([ExporterUse(name="onnx")], min_length=1)
     targets: list[TargetSpec] = Field([TargetSpec(name="onnxruntime-cpu")], min_length=1)

@@ -33,6 +33,7 @@ BUILTIN: Mapping[tuple[str, str], str] = {
     ("step", "distil"): "lepton_compress.compress.distil:distil",
     ("step", "finetune"): "lepton_compress.compress.finetune:finetune",
     ("step", "quantize"): "lepton_compress.compress.quantize:quantize",
+    ("step", "quantize_weights"): "lepton_compress.compress.quantize_weights:quantize_weights",
     ("exporter", "onnx"): "lepton_compress.export.onnx:export_onnx",
     ("runtime", "onnxruntime-cpu"): "lepton_compress.targets.onnxruntime_cpu:onnxruntime_cpu",
     ("metric", "accuracy"): "lepton_compress.metrics:accuracy",

@@ -216,7 +216,7 @@ class Store:
                 about = {"format": FORMAT, "key": key, "label": label, "files": files}
                 about |= {"details": details}
                 text = json.dumps(about | {"digest": digest(about)}, indent=1)
-                write_atomically(folder / "entry.json", text)
+                (folder / "entry.json").write_text(text, encoding="utf-8")
                 final = self._folder(key)
                 final.parent.mkdir(parents=True, exist_ok=True)
                 folder.replace(final)

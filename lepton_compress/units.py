@@ -88,6 +88,12 @@ def _read_percent(text: object) -> float:
     return value
 
 
+def _read_share(given: object) -> float:
+    if isinstance(given, (int, float)) and not isinstance(given, bool):
+        return given
+    return parse(given, PERCENT, "1 %")
+
+
 def _schema(units: dict[str, Fraction], example: str) -> WithJsonSchema:
     names = "|".join(re.escape(unit) for unit in units)
     pattern = rf"^\s*{_NUMBER}\s*(?:{names})\s*$"
@@ -100,6 +106,12 @@ Size = Annotated[int, BeforeValidator(_read_bytes), _schema(BYTES, "150 KB")]
 """Bytes, above zero. KB is 1000 bytes, KiB is 1024."""
 Percent = Annotated[float, BeforeValidator(_read_percent), _schema(PERCENT, "1 %")]
 """A share from 0 to 1, written from `0 %` to `100 %`."""
+Share = Annotated[
+    float,
+    BeforeValidator(_read_share),
+    WithJsonSchema({"anyOf": [{"type": "number"}, _schema(PERCENT, "1 %").json_schema]}),
+]
+"""A number, or a percentage, which is a hundredth of one."""
 Factor = Annotated[float, BeforeValidator(_reader(FACTOR, "0.5x")), _schema(FACTOR, "0.5x")]
 """A factor above zero, written with an x."""
 

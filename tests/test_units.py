@@ -191,3 +191,14 @@ def test_percents_shown_read_back_to_two_decimals(share: float) -> None:
 )
 def test_quantities_are_shown_in_the_unit_that_suits(shown: str, expected: str) -> None:
     assert shown == expected
+
+
+@pytest.mark.parametrize(("given", "value"), [(0.5, 0.5), (3, 3.0), ("1 %", 0.01), ("-2 %", -0.02)])
+def test_a_share_is_a_number_or_a_percentage(given: object, value: float) -> None:
+    assert TypeAdapter(units.Share).validate_python(given) == value
+
+
+@pytest.mark.parametrize("given", [True, "0.5", "1 ms", None])
+def test_a_share_is_nothing_else(given: object) -> None:
+    with pytest.raises(ValidationError):
+        TypeAdapter(units.Share).validate_python(given)

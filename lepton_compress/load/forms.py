@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lepton_compress.artifacts import Model, TensorSpec
-from lepton_compress.errors import InputError
+from lepton_compress.errors import InputError, PluginError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -45,8 +45,9 @@ def fingerprint(model: Model) -> str:
     if model.form == "graph":
         return hashlib.sha256(model.value.SerializeToString(deterministic=True)).hexdigest()
     module = model.value if model.form == "module" else model.value.module()
-    total = hashlib.sha256(json.dumps(_attributes(module), sort_keys=True).encode())
-    for name, tensor in sorted(module.state_dict().items()):
+    about = [_attributes(module), _classes(module)]
+    total = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
+    for name, tensor in sorted(_tensors(module).items()):
         total.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)};".encode())
         total.update(_bytes(tensor))
     return total.hexdigest()
@@ -77,23 +78,30 @@ def output_names(count: int) -> tuple[str, ...]:
 
 
 def save(model: Model, original: Model, folder: Path) -> None:
-    """Write a module (as its difference from `original`, as built) or a graph into a folder."""
+    """Write a module (as its difference from `original`, as built) or a graph into a folder.
+
+    Raises:
+        PluginError: a module's layers are of other kinds than the original's, which cannot be
+            told as a difference.
+    """
     if model.form == "graph":
         data = model.value.SerializeToString(deterministic=True)
         (folder / GRAPH).write_bytes(data)
         return
-    from safetensors.torch import save_file
+    from safetensors.torch import save as as_safetensors
 
+    _check_alike(original.value, model.value)
     before, after = _attributes(original.value), _attributes(model.value)
     changed = {
         name: {key: value for key, value in after[name].items() if before[name].get(key) != value}
         for name in after
-        if name in before and after[name] != before[name]
+        if after[name] != before[name]
     }
     (folder / STRUCTURE).write_text(json.dumps(changed, indent=1, sort_keys=True))
     # Tied tensors are written once a name: safetensors refuses shared memory.
-    state = {name: tensor.contiguous().clone() for name, tensor in model.value.state_dict().items()}
-    save_file(state, folder / WEIGHTS)
+    state = {name: tensor.contiguous().clone() for name, tensor in _tensors(model.value).items()}
+    # Not `save_file`, whose errors are none of the system's: a full disk must be known as one.
+    (folder / WEIGHTS).write_bytes(as_safetensors(state))
 
 
 def load(folder: Path, original: Callable[[], Model]) -> Model:
@@ -107,19 +115,24 @@ def load(folder: Path, original: Callable[[], Model]) -> Model:
     from safetensors.torch import load_file
 
     model = original()
-    modules = dict(model.value.named_modules())
+    modules = dict(model.value.named_modules(remove_duplicate=False))
+    keep: list[Any] = []  # an object that is gone could lend its id to another
     for name, values in json.loads((folder / STRUCTURE).read_text()).items():
         for key, value in values.items():
             setattr(modules[name], key, tuple(value) if isinstance(value, list) else value)
+    tied: dict[int, torch.nn.Parameter] = {}
     for name, tensor in load_file(folder / WEIGHTS).items():
         owner, _, leaf = name.rpartition(".")
         held = getattr(modules[owner], leaf)
-        if held.shape != tensor.shape and isinstance(held, torch.nn.Parameter):
-            setattr(modules[owner], leaf, torch.nn.Parameter(tensor, held.requires_grad))
-        elif held.shape != tensor.shape:
-            setattr(modules[owner], leaf, tensor)
-        else:
+        if (held.shape, held.dtype) == (tensor.shape, tensor.dtype):
             held.data.copy_(tensor)
+        elif isinstance(held, torch.nn.Parameter):
+            # One parameter under two names stays one.
+            made = torch.nn.Parameter(tensor, held.requires_grad)
+            setattr(modules[owner], leaf, tied.setdefault(id(held), made))
+            keep.append(held)
+        else:
+            setattr(modules[owner], leaf, tensor)
     return model
 
 
@@ -194,7 +207,7 @@ def flatten(returned: Any) -> list[torch.Tensor]:
 
 
 def _attributes(module: torch.nn.Module) -> dict[str, dict[str, Any]]:
-    """By module name: its class and those of its own attributes that JSON can hold exactly."""
+    """By module name: those of its own attributes that JSON can hold exactly."""
 
     def plain(value: Any) -> bool:
         if isinstance(value, tuple):
@@ -209,6 +222,29 @@ def _attributes(module: torch.nn.Module) -> dict[str, dict[str, Any]]:
         }
         for name, each in module.named_modules()
     }
+
+
+def _classes(module: torch.nn.Module) -> dict[str, str]:
+    return {name: type(each).__qualname__ for name, each in module.named_modules()}
+
+
+def _tensors(module: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """Every parameter and buffer by every name it has, those included that are not persistent."""
+    return {
+        **dict(module.named_parameters(remove_duplicate=False)),
+        **dict(module.named_buffers(remove_duplicate=False)),
+    }
+
+
+def _check_alike(before: torch.nn.Module, after: torch.nn.Module) -> None:
+    was, now = _classes(before), _classes(after)
+    changed = sorted(name for name in was.keys() | now.keys() if was.get(name) != now.get(name))
+    changed += sorted(_tensors(before).keys() ^ _tensors(after).keys())
+    if changed:
+        raise PluginError(
+            f"exchanged, added or removed {changed[0] or 'the model'!r}; a step may change "
+            "weights, widths and plain attributes of the layers that are there"
+        )
 
 
 def _bytes(tensor: torch.Tensor) -> bytes:

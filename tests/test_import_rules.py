@@ -1,0 +1,218 @@
+"""Who may import whom, who may import a framework, and who may print.
+
+The tables below are the rules. A new module gets its line here when it is made.
+"""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import lepton_compress
+from lepton_compress.registry import BUILTIN
+
+FOLDER = Path(lepton_compress.__file__).parent
+PACKAGE = "lepton_compress"
+
+FOUNDATION = ["errors", "artifacts", "units", "provenance", "document", "registry", "findings"]
+FOUNDATION += ["use", "recipe", "store"]
+"""Lowest first: each may import those before it, and nothing else."""
+
+FOR_ALL = {"errors", "artifacts", "units", "provenance", "registry", "recipe", "store"}
+"""What every stage may import."""
+
+STAGES = {
+    "load": {"load"},
+    "graph": {"load.forms"},
+    "statistics": set[str](),
+    "metrics": {"load.references"},
+    "compress": {"compress", "graph", "load.forms"},
+    "export": {"export", "graph", "load.forms"},
+    "verify": {"graph", "load.forms", "statistics", "targets.runner"},
+    "evaluate": {"statistics", "targets.runner"},
+    "targets": {"targets"},
+    "profile": {"profile", "statistics", "targets.runner"},
+    "gate": set[str](),
+    "report": {"report"},
+}
+"""What a stage may import beside that: never another stage, only the helper modules named here."""
+
+COMPOSERS = ["job", "branches", "pipeline", "library", "__init__"]
+"""They put the stages together. Each may import every stage, and the composers before it."""
+
+TERMINAL = ["boundary", "cli"]
+"""The command line. It may import everything; nothing else may import it."""
+
+FRAMEWORKS = {"torch", "onnx", "onnxruntime", "onnxscript", "onnxsim", "numpy", "torch_pruning"}
+FRAMEWORKS |= {"neural_compressor", "safetensors", "sklearn", "scipy"}
+
+IMPLEMENTATIONS = {
+    "compress.channels": {"torch", "torch_pruning"},
+    "compress.static_int8": {"numpy", "onnx", "onnxruntime"},
+    "compress.training": {"torch"},
+    "compress.weight_only": {"numpy", "onnx", "onnxruntime", "torch"},
+    "profile.measure": {"numpy"},
+    "profile.process": {"numpy"},
+    "statistics": {"numpy"},
+}
+"""The modules that import a framework when they are imported. All others do so on use."""
+
+MAY_PRINT = {"cli", "boundary", "report.terminal", "profile.worker"}
+"""The last is a program of its own."""
+
+
+def parse(name: str) -> ast.Module:
+    return ast.parse(MODULES[name].read_text(encoding="utf-8"))
+
+
+def name_of(path: Path) -> str:
+    parts = path.relative_to(FOLDER).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" and len(parts) > 1 else parts)
+
+
+MODULES = {name_of(path): path for path in sorted(FOLDER.rglob("*.py"))}
+
+
+def stage_of(module: str) -> str:
+    return module.partition(".")[0]
+
+
+def imported(nodes: Iterator[ast.AST]) -> Iterator[str]:
+    """Dotted names that import statements name, those of this package without its name."""
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute here"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def edges(module: str) -> set[str]:
+    """The modules of this package that a module imports, anywhere in it."""
+    found = set()
+    for dotted in imported(ast.walk(parse(module))):
+        parts = dotted.split(".")
+        if parts[0] != PACKAGE or dotted == f"{PACKAGE}.__version__":
+            continue
+        # `lepton_compress.load.forms.spec` is the module `load.forms`.
+        names = [".".join(parts[1:end]) for end in range(len(parts), 1, -1)]
+        found.add(next((name for name in names if name in MODULES), "__init__"))
+    return found - {module}
+
+
+def at_import(node: ast.AST) -> Iterator[ast.AST]:
+    """The statements that run when a module is imported."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            continue
+        if isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING":
+            continue
+        yield child
+        yield from at_import(child)
+
+
+def allowed(module: str) -> set[str]:
+    """Modules, and packages as a whole, that a module may import."""
+    stage = stage_of(module)
+    if module in FOUNDATION:
+        return set(FOUNDATION[: FOUNDATION.index(module)])
+    if module in COMPOSERS:
+        return {*FOUNDATION, *STAGES, *COMPOSERS[: COMPOSERS.index(module)]}
+    if module in TERMINAL:
+        return {*FOUNDATION, *STAGES, *COMPOSERS, *TERMINAL[: TERMINAL.index(module)]}
+    return FOR_ALL | STAGES[stage]
+
+
+def test_every_module_has_its_place_in_the_tables() -> None:
+    known = {*FOUNDATION, *STAGES, *COMPOSERS, *TERMINAL}
+    assert {stage_of(module) for module in MODULES} == known
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_imports_go_one_way(module: str) -> None:
+    may = allowed(module)
+    wrong = {each for each in edges(module) if each not in may and stage_of(each) not in may}
+    assert wrong == set(), f"{module} may import {sorted(may)}"
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if name not in TERMINAL])
+def test_only_the_command_line_renders_for_a_terminal(module: str) -> None:
+    assert "report.terminal" not in edges(module)
+
+
+@pytest.mark.parametrize("module", ["errors", "artifacts"])
+def test_the_ground_stands_on_the_standard_library(module: str) -> None:
+    tops = {dotted.partition(".")[0] for dotted in imported(ast.walk(parse(module)))}
+    assert tops
+    assert tops <= sys.stdlib_module_names
+
+
+def test_judging_does_no_io() -> None:
+    tops = {dotted.partition(".")[0] for dotted in imported(ast.walk(parse("gate")))}
+    assert not tops & {"io", "os", "pathlib", "shutil", "subprocess", "tempfile", *FRAMEWORKS}
+    assert edges("gate") <= {"artifacts", "recipe", "units"}
+    calls = {
+        ast.unparse(node.func) for node in ast.walk(parse("gate")) if isinstance(node, ast.Call)
+    }
+    assert "open" not in calls
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_frameworks_are_imported_on_use(module: str) -> None:
+    tops = {dotted.partition(".")[0] for dotted in imported(at_import(parse(module)))}
+    assert tops & FRAMEWORKS == IMPLEMENTATIONS.get(module, set())
+
+
+def test_faces_of_plugins_are_no_implementations() -> None:
+    faces = {path.partition(":")[0].removeprefix(f"{PACKAGE}.") for path in BUILTIN.values()}
+    assert faces <= set(MODULES)
+    for face in faces:
+        assert face not in IMPLEMENTATIONS
+        heavy = set(imported(at_import(parse(face)))) & {f"{PACKAGE}.{m}" for m in IMPLEMENTATIONS}
+        assert heavy == set(), f"{face} imports a framework through {heavy}"
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if name not in MAY_PRINT])
+def test_only_the_command_line_prints_or_exits(module: str) -> None:
+    nodes = list(ast.walk(parse(module)))
+    called = {ast.unparse(node.func) for node in nodes if isinstance(node, ast.Call)}
+    assert not called & {"print", "exit", "quit", "sys.exit", "os._exit", "sys.stdout.write"}
+    assert not called & {"SystemExit", "sys.stderr.write", "typer.echo"}
+    raised = {ast.unparse(node.exc) for node in nodes if isinstance(node, ast.Raise) and node.exc}
+    assert "SystemExit" not in raised
+
+
+@pytest.mark.parametrize("module", ["", ".recipe", ".cli", ".store", ".gate", ".registry"])
+def test_a_light_module_loads_no_framework(module: str) -> None:
+    code = f"import sys, {PACKAGE}{module}; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
+    loaded = set(done.stdout.decode().split())
+    assert f"{PACKAGE}{module}" in loaded
+    assert loaded & FRAMEWORKS == set()
+
+
+class TestTheTestItself:
+    """A rule that cannot be broken guards nothing."""
+
+    def test_on_use_and_at_import_are_told_apart(self) -> None:
+        source = "import a\nif x:\n    import b\ntry:\n    import c\nexcept E:\n    import d\n"
+        source += (
+            "class K:\n    import e\ndef f():\n    import g\nif TYPE_CHECKING:\n    import h\n"
+        )
+        assert set(imported(at_import(ast.parse(source)))) == {"a", "b", "c", "d", "e"}
+
+    def test_names_are_traced_to_their_modules(self) -> None:
+        assert "units" in edges("recipe")
+        assert "registry" in edges("recipe")
+        assert edges("errors") == set()
+
+    def test_a_stage_may_not_import_another(self) -> None:
+        assert "compress" not in allowed("profile.measure")
+        assert "load" not in allowed("compress.prune")
+        assert "recipe" not in allowed("registry")
+        assert "pipeline" not in allowed("job")
