@@ -7,6 +7,7 @@ common beginnings are one node and finished ones come from the store.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import logging
@@ -31,6 +32,7 @@ from lepton_compress.job import Job
 from lepton_compress.load import forms
 from lepton_compress.provenance import code_digest, file_code_digest
 from lepton_compress.recipe import BASELINE, StepUse
+from lepton_compress.registry import Plugin
 from lepton_compress.store import Entry, Store, key
 
 LOWER = "lower"
@@ -39,12 +41,14 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Node:
-    """A state of the model. `step` is None for the root and for a lowering."""
+    """A state of the model. `step` is None for the root and for a lowering; `place` is where the
+    recipe names the step first."""
 
     key: str
     form: Form
     parent: Node | None
     step: StepUse | None = None
+    place: tuple[str | int, ...] = ()
 
     @property
     def label(self) -> str:
@@ -73,8 +77,8 @@ def plan(job: Job) -> dict[str, Node]:
     planned = {BASELINE: _lowered(job, root)}
     for variant, steps in job.recipe.variants.items():
         node = root
-        for step in steps:
-            node = _stepped(job, node, step)
+        for index, step in enumerate(steps):
+            node = _stepped(job, node, step, ("variants", variant, index))
         planned[variant] = _lowered(job, node)
     return planned
 
@@ -88,7 +92,7 @@ def _lowered(job: Job, node: Node) -> Node:
     return Node(mark, "graph", node)
 
 
-def _stepped(job: Job, node: Node, step: StepUse) -> Node:
+def _stepped(job: Job, node: Node, step: StepUse, place: tuple[str | int, ...]) -> Node:
     plugin = registry.get("step", step.name)
     if plugin.form == "graph":
         node = _lowered(job, node)
@@ -103,7 +107,7 @@ def _stepped(job: Job, node: Node, step: StepUse) -> Node:
         seed=job.recipe.seed,
         threads=job.recipe.threads,
     )
-    return Node(mark, node.form, node, step)
+    return Node(mark, node.form, node, step, place)
 
 
 class Branches:
@@ -150,10 +154,12 @@ class Branches:
         before = self.model(parent)
         start = time.perf_counter()
         with self.observer.work(node.title):
-            outcome = self._lower(before) if node.step is None else self._step(node.step, before)
-        seconds = time.perf_counter() - start
-        forms.save(outcome.model, self.job.origin.build(), folder)
-        self._models[node.key] = outcome.model
+            outcome = (
+                self._step(node.step, node.place, before) if node.step else self._lower(before)
+            )
+            seconds = time.perf_counter() - start
+            # What goes on is what was saved, so that an interrupted run goes on with the same.
+            self._models[node.key] = self._saved(node, outcome.model, folder)
         details: dict[str, Any] = {
             "step": node.label,
             "parameters": node.step.bound().model_dump(mode="json") if node.step else {},
@@ -162,18 +168,26 @@ class Branches:
             "notes": list(outcome.notes),
         }
         if node.form == "graph":
-            details["graph"] = _facts(outcome.model)
+            details["graph"] = _facts(self._models[node.key])
         return json.loads(json.dumps(details, allow_nan=False))  # type: ignore[no-any-return]
 
     def _lower(self, before: Model) -> StepOutcome:
         from lepton_compress.export import lower
 
-        if before.form != "graph":
-            return StepOutcome(lower.lower(before, self.job.data.calibration), changed=True)
-        cleaned = lower.clean(before.value)
+        with _told_of(self.job.origin.where):
+            if before.form != "graph":
+                return StepOutcome(lower.lower(before, self.job.data.calibration), changed=True)
+            cleaned = lower.clean(before.value)
         return StepOutcome(Model("graph", cleaned, *forms.signature(cleaned)), changed=True)
 
-    def _step(self, step: StepUse, before: Model) -> StepOutcome:
+    def _saved(self, node: Node, model: Model, folder: Path) -> Model:
+        try:
+            forms.save(model, self.job.origin.build(), folder)
+        except PluginError as error:
+            raise PluginError(error.problem, where=f"step {node.label}") from error
+        return forms.load(folder, self.job.origin.build)
+
+    def _step(self, step: StepUse, place: tuple[str | int, ...], before: Model) -> StepOutcome:
         plugin = registry.get("step", step.name)
         context = StepContext(
             data=self.job.data,
@@ -184,30 +198,46 @@ class Branches:
             targets=tuple(target.name for target in self.job.recipe.targets),
         )
         mark = forms.fingerprint(before)
-        outcome: StepOutcome = plugin.function(before, step.bound(), context)
-        _check_claims(step.name, plugin.origin, mark, before, outcome)
+        where = self.job.source.where(*place)
+        with _told_of(where):
+            outcome: StepOutcome = plugin.call(before, step.bound(), context)
+        _check_claims(plugin, mark, before, outcome)
+        if not outcome.changed:
+            reason = "; ".join(outcome.notes) or "no reason given"
+            raise InputError(
+                f"the step {step.name} matches nothing in this model ({reason})",
+                where=where,
+                mend="change its parameters or drop it",
+            )
         return outcome
 
 
-def _check_claims(name: str, origin: str, mark: str, before: Model, outcome: StepOutcome) -> None:
+@contextlib.contextmanager
+def _told_of(where: str) -> Iterator[None]:
+    """Tell the user's mistakes with the place that they belong to."""
+    try:
+        yield
+    except InputError as error:
+        place = where if error.where in ("", "model") else f"{where}: {error.where}"
+        raise InputError(error.problem, where=place, mend=error.mend) from error
+
+
+def _check_claims(plugin: Plugin, mark: str, before: Model, outcome: StepOutcome) -> None:
     """Hold a step to what it says of itself."""
-    where = f"step {name} ({origin})"
+    where = f"step {plugin.name} ({plugin.origin})"
     if not isinstance(outcome, StepOutcome):
         raise PluginError(f"returned {type(outcome).__name__}, not a StepOutcome", where=where)
     if forms.fingerprint(before) != mark:
         raise PluginError("changed the model it was given instead of a copy", where=where)
+    try:
+        json.dumps(outcome.statistics, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise PluginError(f"its statistics are not JSON ({error})", where=where) from error
     differs = forms.fingerprint(outcome.model) != mark
     if outcome.changed and not differs:
         raise PluginError("says it changed the model, but the model is the same", where=where)
     if not outcome.changed and differs:
         raise PluginError("says it changed nothing, but the model differs", where=where)
-    if not outcome.changed:
-        reason = "; ".join(outcome.notes) or "no reason given"
-        raise InputError(
-            f"the step {name} matches nothing in this model ({reason})",
-            where="variants",
-            mend="change its parameters or drop it",
-        )
 
 
 def _record(entry: Entry) -> StepRecord:

@@ -42,19 +42,25 @@ def score(
     format: str,
     metric: str,
 ) -> Score:
-    """One metric over all samples, with its 95 % interval.
+    """One metric over all samples, with its 95 % interval. A value that is not finite is none.
 
     Raises:
-        PluginError: the metric returns something else than a `MetricOutcome`.
+        PluginError: the metric returns something else than a `MetricOutcome`, or one whose
+            outcomes contradict its value.
     """
     import numpy as np
 
-    made = measure(outputs, targets)
+    made, where = measure(outputs, targets), f"metric {metric}"
     if not isinstance(made, MetricOutcome):
-        raise PluginError(f"returned {type(made).__name__}", where=f"metric {metric}")
-    outcomes, interval = None, (math.nan, math.nan)
-    if made.outcomes is not None:
+        raise PluginError(f"returned {type(made).__name__}, not a MetricOutcome", where=where)
+    value, outcomes, interval = float(made.value), None, (math.nan, math.nan)
+    if made.outcomes is not None and math.isfinite(value):
         terms = np.asarray(made.outcomes, dtype=np.float64)
+        if terms.shape != (len(targets),) or not math.isclose(
+            terms.mean(), value, rel_tol=1e-6, abs_tol=1e-9
+        ):
+            problem = f"its outcomes are not one number a sample with the mean {value:.6g}"
+            raise PluginError(problem, where=where)
         outcomes = tuple(float(term) for term in terms)
         _, interval = statistics.mean_interval(terms)
     return Score(
@@ -62,7 +68,7 @@ def score(
         format=format,
         metric=metric,
         higher_is_better=made.higher_is_better,
-        value=float(made.value),
+        value=value if math.isfinite(value) else math.nan,
         interval=interval,
         samples=len(targets),
         outcomes=outcomes,

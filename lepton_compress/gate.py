@@ -61,12 +61,16 @@ class Measured:
 
 @dataclass(frozen=True)
 class _Reading:
-    """One measured value on its way to a verdict."""
+    """One measured value on its way to a verdict. An exact one is its own interval."""
 
     observed: float | None
     interval: Interval | None
     at_most: bool
     missing: str = ""
+
+
+def _exact(value: float) -> _Reading:
+    return _Reading(value, (value, value), True)
 
 
 def judge(recipe: Recipe, measured: Measured) -> tuple[Verdict, ...]:
@@ -139,9 +143,10 @@ def _judge_parity(artifact: Artifact, parities: Sequence[Parity]) -> Verdict:
 
 
 def _targets(recipe: Recipe, name: str, gate: Gate) -> list[str | None]:
-    if name in ("score", "drop", "size", "size_ratio"):
-        return [None]
-    return list(gate.targets) or [target.name for target in recipe.targets]
+    if gate.targets:
+        return list(gate.targets)
+    same_everywhere = name in ("score", "drop", "size", "size_ratio")
+    return [None] if same_everywhere else [target.name for target in recipe.targets]
 
 
 def _read(
@@ -160,14 +165,16 @@ def _read(
             return _Reading(None, None, True, f"{metric} has {why}")
         if name == "score":
             return _Reading(score.value, _known(score.interval), not score.higher_is_better)
+        if artifact.candidate == measured.baseline:
+            return _exact(0.0)  # it is what the others are compared with
         return _Reading(score.drop, _known(score.drop_interval), True, "nothing to compare with")
     if name == "size":
-        return _Reading(artifact.bytes, None, True)
+        return _exact(artifact.bytes)
     if name == "size_ratio":
         base = measured.baseline_of(artifact)
         if base is None:
             return _Reading(None, None, True, "the baseline has no such artifact")
-        return _Reading(artifact.bytes / base.bytes, None, True)
+        return _exact(artifact.bytes / base.bytes)
     profile = measured.profile_of(artifact, target or "")
     if profile is None or profile.status != "measured":
         why = profile.reason if profile else "was not profiled"
@@ -218,13 +225,11 @@ def _status(reading: _Reading, limit: float, *, strict: bool, shown: Shower) -> 
     if not strict:
         good = reading.observed <= limit if reading.at_most else reading.observed >= limit
         return (Status.PASS if good else Status.FAIL), f"{shown(reading.observed)}, {bound} asked"
-    if reading.interval is None and reading.observed is not None and shown is show_bytes:
-        good = reading.observed <= limit  # a size is exact
-        return (Status.PASS if good else Status.FAIL), f"{shown(reading.observed)}, {bound} asked"
     if reading.interval is None:
         return Status.INCONCLUSIVE, "it has no confidence interval to be strict about"
     low, high = reading.interval
-    said = f"{shown(low)} to {shown(high)}, {bound} asked"
+    said = shown(low) if low == high else f"{shown(low)} to {shown(high)}"
+    said += f", {bound} asked"
     inside, outside = (
         (high <= limit, low > limit) if reading.at_most else (low >= limit, high < limit)
     )

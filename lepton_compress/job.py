@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lepton_compress import registry
-from lepton_compress.artifacts import Dataset, MetricOutcome, TensorSpec
-from lepton_compress.errors import LeptonError, RecipeError
+from lepton_compress.artifacts import Dataset, MetricOutcome
+from lepton_compress.errors import RecipeError, UserError
 from lepton_compress.load.data import make_dataset
 from lepton_compress.load.model import Origin, open_model
 from lepton_compress.load.references import reference_digest
@@ -53,14 +53,6 @@ class Job:
         return self.source.recipe
 
 
-@dataclass(frozen=True)
-class Interface:
-    """Of a model that was found to take the data."""
-
-    inputs: tuple[TensorSpec, ...]
-    outputs: tuple[str, ...]
-
-
 def open_job(source: Source, *, trust_pickle: bool = False) -> Job:
     """Open the data and the metrics of a recipe, and find its model.
 
@@ -83,7 +75,7 @@ def load_data(source: Source) -> Dataset:
     """
     use = source.recipe.data
     loader = registry.get("loader", use.name)
-    given = loader.function(use.bound(), source.folder, source.recipe.seed)
+    given = loader.call(use.bound(), source.folder, source.recipe.seed)
     return make_dataset(given, source.where("data"))
 
 
@@ -99,7 +91,7 @@ def bind_metric(use: MetricUse, folder: Path) -> Metric:
     mark = digest([use.name, parameters.model_dump(mode="json"), code])
 
     def measure(outputs: Outputs, targets: np.ndarray) -> MetricOutcome:
-        made: MetricOutcome = plugin.function(outputs, targets, parameters, folder)
+        made: MetricOutcome = plugin.call(outputs, targets, parameters, folder)
         return made
 
     return Metric(use.name, mark, measure)
@@ -182,6 +174,6 @@ def _try_metrics(job: Job, model: Any) -> None:
     for index, metric in enumerate(job.metrics):
         try:
             metric.measure(outputs, targets)
-        except LeptonError as error:
+        except UserError as error:
             where = job.source.where("metrics", index)
             raise RecipeError(str(error), where=where) from error

@@ -38,11 +38,12 @@ from lepton_compress.artifacts import (
 from lepton_compress.branches import Branches, Node
 from lepton_compress.errors import PluginError
 from lepton_compress.job import Job, check_model, open_job
+from lepton_compress.keys import evaluate_key, export_key, links, verify_key
 from lepton_compress.load import forms
 from lepton_compress.recipe import BASELINE, TargetSpec, read
 from lepton_compress.report import folder as run_folder
 from lepton_compress.report.silent import Silent
-from lepton_compress.store import Store, key
+from lepton_compress.store import Store
 
 if TYPE_CHECKING:
     import numpy as np
@@ -137,13 +138,6 @@ def _export(job: Job, made: Branches, name: str, node: Node) -> list[_Exported]:
     found = []
     for use in job.recipe.exports:
         plugin, parameters = registry.get("exporter", use.name), use.bound()
-        mark = key(
-            "export",
-            node=node.key,
-            exporter=use.name,
-            parameters=parameters.model_dump(mode="json"),
-            code=provenance.code_digest(plugin.function),
-        )
 
         def build(
             folder: Path, plugin: Any = plugin, parameters: Any = parameters
@@ -155,7 +149,7 @@ def _export(job: Job, made: Branches, name: str, node: Node) -> list[_Exported]:
                 raise PluginError(f"wrote no file {file}", where=f"exporter {plugin.name}")
             return _describe(Path(file), folder)
 
-        entry = made.store.make(mark, f"export {use.name}", build)
+        entry = made.store.make(export_key(node, use), f"export {use.name}", build)
         about = entry.details
         file = entry.folder / about["file"]
         artifact = Artifact(
@@ -195,11 +189,8 @@ def _specs(rows: list[list[Any]]) -> tuple[TensorSpec, ...]:
 
 def _verify(job: Job, made: Branches, exported: _Exported) -> list[Parity]:
     """Each link of the chain from the user's model to the artifact."""
-    links = [
-        (each.parent, each) for each in exported.node.path() if each.parent and each.step is None
-    ]
     found = []
-    for source, lowered in links:
+    for source, lowered in links(exported.node):
         found += _checked(job, made, exported, source, None, lowered)
     found += _checked(job, made, exported, exported.node, exported.file, None)
     return found
@@ -215,13 +206,7 @@ def _checked(
 ) -> list[Parity]:
     """One link: the graph `lowered` from `source`, or the artifact `file` written from it."""
     artifact = exported.artifact
-    mark = key(
-        "verify",
-        source=source.key,
-        subject=lowered.key if lowered else artifact.sha256,
-        code=provenance.code_digest(verify.verify),
-        data=job.data.fingerprint,
-    )
+    mark = verify_key(job, source, lowered.key if lowered else artifact.sha256)
 
     def build(folder: Path) -> dict[str, Any]:
         reference = made.model(source)
@@ -287,13 +272,6 @@ def _scores(job: Job, store: Store, exported: _Exported, observer: Observer) -> 
     outputs: dict[str, np.ndarray] = {}
     found = []
     for metric in job.metrics:
-        mark = key(
-            "evaluate",
-            artifact=artifact.sha256,
-            metric=metric.mark,
-            code=provenance.code_digest(evaluate.score),
-            data=job.data.fingerprint,
-        )
 
         def build(folder: Path, metric: Any = metric) -> dict[str, Any]:
             if not outputs:
@@ -311,7 +289,9 @@ def _scores(job: Job, store: Store, exported: _Exported, observer: Observer) -> 
             )
             return run_folder.plain(score)  # type: ignore[no-any-return]
 
-        entry = store.make(mark, f"evaluate {metric.name}", build)
+        entry = store.make(
+            evaluate_key(job, artifact.sha256, metric), f"evaluate {metric.name}", build
+        )
         score = run_folder.restore(Score, entry.details)
         # Two candidates may be byte-identical and share the entry.
         found.append(replace(score, candidate=artifact.candidate, format=artifact.format))

@@ -22,7 +22,7 @@ from typing import Any, Literal, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict
 
-from lepton_compress.errors import MissingExtraError, PluginError, RecipeError
+from lepton_compress.errors import LeptonError, MissingExtraError, PluginError, RecipeError
 
 Kind = Literal["step", "exporter", "runtime", "metric", "loader"]
 KINDS: tuple[str, ...] = get_args(Kind)
@@ -79,6 +79,23 @@ class Plugin:
     def summary(self) -> str:
         """The first line of the function's docstring."""
         return (self.function.__doc__ or "").strip().split("\n")[0]
+
+    def call(self, *given: Any) -> Any:
+        """Run the function.
+
+        Raises:
+            LeptonError: it raised one of the tool's errors.
+            PluginError: it raised anything else, which is a defect in it.
+        """
+        try:
+            return self.function(*given)
+        except (LeptonError, MemoryError):
+            raise
+        except Exception as error:
+            raise PluginError(
+                f"raised {type(error).__name__}: {error}",
+                where=f"{self.kind} {self.name} ({self.origin})",
+            ) from error
 
 
 F = TypeVar("F", bound=Callable[..., Any])

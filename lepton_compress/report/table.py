@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -78,11 +79,13 @@ def _verdict(result: RunResult, artifact: Artifact, target: str) -> tuple[str, b
 
 
 def _score(score: Score | None) -> str:
-    return "" if score is None else _in_unit(score, score.value)
+    if score is None:
+        return ""
+    return "no value" if math.isnan(score.value) else _in_unit(score, score.value)
 
 
 def _drop(score: Score | None) -> str:
-    if score is None or score.drop is None:
+    if score is None or score.drop is None or math.isnan(score.drop):
         return ""
     shown = _in_unit(score, score.drop)
     if score.drop_interval is None:
@@ -101,6 +104,8 @@ def _latency(profile: Profile | None) -> str:
     if profile.status != "measured":
         return "failed"
     mark = "" if profile.provenance == "measured" else f" ({profile.provenance})"
+    if "p50" not in profile.latency:
+        return "too few calls"
     return show_seconds(profile.latency["p50"]) + mark
 
 
