@@ -12,31 +12,20 @@ import typer
 
 from lepton_compress import __version__
 from lepton_compress.boundary import guarded, keep_log, working
+from lepton_compress.commands import caching, looking, naming
+from lepton_compress.options import WORKSPACE, AsJson, RecipePath, TrustPickle, Workspace
 
 app = typer.Typer(
     name="lepton-compress",
     help="Compress a trained model, prove what it costs and what it gains, choose what to ship.",
     no_args_is_help=True,
-    rich_markup_mode="markdown",
+    # Plain: importing rich's Markdown would double the time of `--help`.
+    rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Exit codes: 0 all demands met, 1 a gate failed or was not measured, 2 the input is "
     "wrong, 3 an unexpected error (its log is named), 130 interrupted (the same command goes on).",
 )
-
-RecipePath = Annotated[Path, typer.Argument(metavar="RECIPE", help="A recipe file.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
-Workspace = Annotated[
-    Path,
-    typer.Option(
-        envvar="LEPTON_WORKSPACE", help="Folder in which results are kept for reuse.", metavar="DIR"
-    ),
-]
-TrustPickle = Annotated[
-    bool,
-    typer.Option("--trust-pickle", help="Load checkpoints that can run code. Only your own."),
-]
-WORKSPACE = Path(".lepton")
 
 
 def main() -> None:
@@ -58,7 +47,10 @@ def emit(value: Any) -> None:
     typer.echo(json.dumps(value, indent=1, allow_nan=False))
 
 
-@app.command(epilog="Example: `lepton-compress run recipes/digits-cnn.yaml --out runs/today`")
+@app.command(
+    short_help="Run a recipe and choose what to ship.",
+    epilog="Example: `lepton-compress run recipes/digits-cnn.yaml --out runs/today`",
+)
 def run(
     recipe: RecipePath,
     out: Annotated[
@@ -95,7 +87,10 @@ def run(
         raise typer.Exit(EXIT_GATE)
 
 
-@app.command(epilog="Example: `lepton-compress validate recipes/digits-cnn.yaml`")
+@app.command(
+    short_help="Check a recipe without loading what it names.",
+    epilog="Example: `lepton-compress validate recipes/digits-cnn.yaml`",
+)
 def validate(recipe: RecipePath, as_json: AsJson = False) -> None:
     """Check a recipe's keys, values and plug-in parameters, without loading anything it names."""
     from lepton_compress import recipe as recipes
@@ -113,6 +108,11 @@ def schema(as_json: AsJson = True) -> None:
     from lepton_compress.recipe import json_schema
 
     emit(json_schema())
+
+
+app.add_typer(looking)
+app.add_typer(naming, name="plugins")
+app.add_typer(caching, name="cache")
 
 
 if __name__ == "__main__":

@@ -30,7 +30,10 @@ def predict(runner: Runner, samples: Split, observer: Observer) -> dict[str, np.
             for held, array in zip(parts.values(), runner.run(feeds), strict=True):
                 held.append(array)
             progress.advance()
-    return {name: np.concatenate(arrays) for name, arrays in parts.items()}
+    outputs = {name: np.concatenate(arrays) for name, arrays in parts.items()}
+    for array in outputs.values():
+        array.flags.writeable = False  # the next metric must see what this one saw
+    return outputs
 
 
 def score(

@@ -85,17 +85,18 @@ def run(
 def execute(job: Job, store: Store, out: Path | None, observer: Observer) -> RunResult:
     """Run a job that is already open. Without `out`, no run folder is left."""
     started, clock = datetime.datetime.now(datetime.UTC), time.perf_counter()
+    told = _Noting(observer)
     check_model(job, store)
     store.sweep()
     planned = branches.plan(job)
-    made = Branches(job, store, observer)
+    made = Branches(job, store, told)
     exported = [each for name in planned for each in _export(job, made, name, planned[name])]
     measured = gate.Measured(
         baseline=BASELINE,
         artifacts=[each.artifact for each in exported],
         parities=[parity for each in exported for parity in _verify(job, made, each)],
-        scores=_evaluate(job, store, exported, observer),
-        profiles=_profile(job, exported, observer),
+        scores=_evaluate(job, store, exported, told),
+        profiles=_profile(job, exported, told),
     )
     verdicts = gate.judge(job.recipe, measured)
     chosen = gate.select(job.recipe, measured, verdicts)
@@ -116,12 +117,25 @@ def execute(job: Job, store: Store, out: Path | None, observer: Observer) -> Run
         verdicts=verdicts,
         chosen=chosen,
         passed=gate.passed(job.recipe, chosen, verdicts),
-        notes=tuple(store.notes),
+        notes=(*store.notes, *told.notes),
     )
     if out is None:
         return result
     files = {each.artifact.path: each.file for each in exported}
     return run_folder.write(result, files, out, job.source)
+
+
+class _Noting:
+    """Passes on what an observer is told, and keeps the notes for the result."""
+
+    def __init__(self, observer: Observer) -> None:
+        self.work = observer.work
+        self.notes: list[str] = []
+        self._note = observer.note
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+        self._note(text)
 
 
 @dataclass(frozen=True)
@@ -137,6 +151,7 @@ def _export(job: Job, made: Branches, name: str, node: Node) -> list[_Exported]:
     """The artifacts of one candidate, one for each export of the recipe."""
     found = []
     for use in job.recipe.exports:
+        folder = "artifacts" if len(job.recipe.exports) == 1 else f"artifacts/{use.name}"
         plugin, parameters = registry.get("exporter", use.name), use.bound()
 
         def build(
@@ -144,10 +159,10 @@ def _export(job: Job, made: Branches, name: str, node: Node) -> list[_Exported]:
         ) -> dict[str, Any]:
             made.entry(node)
             with made.observer.work(f"export {name}"):
-                file = plugin.function(made.model(node), parameters, folder)
-            if not Path(file).is_file():
+                file = plugin.call(made.model(node), parameters, folder)
+            if not isinstance(file, Path) or not file.is_file():
                 raise PluginError(f"wrote no file {file}", where=f"exporter {plugin.name}")
-            return _describe(Path(file), folder)
+            return _describe(file, folder)
 
         entry = made.store.make(export_key(node, use), f"export {use.name}", build)
         about = entry.details
@@ -155,7 +170,7 @@ def _export(job: Job, made: Branches, name: str, node: Node) -> list[_Exported]:
         artifact = Artifact(
             candidate=name,
             format=use.name,
-            path=f"artifacts/{name}{file.suffix}",
+            path=f"{folder}/{name}{file.suffix}",
             sha256=provenance.file_digest(file),
             bytes=file.stat().st_size,
             inputs=_specs(about["inputs"]),

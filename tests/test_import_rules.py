@@ -19,11 +19,20 @@ from lepton_compress.registry import BUILTIN
 FOLDER = Path(lepton_compress.__file__).parent
 PACKAGE = "lepton_compress"
 
-FOUNDATION = ["errors", "artifacts", "units", "provenance", "document", "registry", "findings"]
+FOUNDATION = [
+    "errors",
+    "artifacts",
+    "overviews",
+    "units",
+    "provenance",
+    "document",
+    "registry",
+    "findings",
+]
 FOUNDATION += ["use", "recipe", "store"]
 """Lowest first: each may import those before it, and nothing else."""
 
-FOR_ALL = {"errors", "artifacts", "units", "provenance", "registry", "recipe", "store"}
+FOR_ALL = {"errors", "artifacts", "overviews", "units", "provenance", "registry", "recipe", "store"}
 """What every stage may import."""
 
 STAGES = {
@@ -38,15 +47,20 @@ STAGES = {
     "targets": {"targets"},
     "profile": {"profile", "statistics", "targets.runner"},
     "gate": set[str](),
+    # It reads what the loaders and the report wrote, by their own readers.
+    "inspect": {"inspect", "graph", "load.forms", "load.model", "load.references", "load.weights"}
+    | {"report.folder"},
     "report": {"report"},
 }
 """What a stage may import beside that: never another stage, only the helper modules named here."""
 
-COMPOSERS = ["job", "branches", "pipeline", "library", "__init__"]
+COMPOSERS = ["job", "branches", "keys", "plan", "pipeline", "library", "__init__"]
 """They put the stages together. Each may import every stage, and the composers before it."""
 
 TERMINAL = ["boundary", "cli"]
 """The command line. It may import everything; nothing else may import it."""
+
+PLACED = {*FOUNDATION, *STAGES, *COMPOSERS, *TERMINAL}
 
 FRAMEWORKS = {"torch", "onnx", "onnxruntime", "onnxscript", "onnxsim", "numpy", "torch_pruning"}
 FRAMEWORKS |= {"neural_compressor", "safetensors", "sklearn", "scipy"}
@@ -129,11 +143,10 @@ def allowed(module: str) -> set[str]:
 
 
 def test_every_module_has_its_place_in_the_tables() -> None:
-    known = {*FOUNDATION, *STAGES, *COMPOSERS, *TERMINAL}
-    assert {stage_of(module) for module in MODULES} == known
+    assert {stage_of(module) for module in MODULES} == PLACED, "give a new one its line above"
 
 
-@pytest.mark.parametrize("module", MODULES)
+@pytest.mark.parametrize("module", [name for name in MODULES if stage_of(name) in PLACED])
 def test_imports_go_one_way(module: str) -> None:
     may = allowed(module)
     wrong = {each for each in edges(module) if each not in may and stage_of(each) not in may}

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 _ROOTS = (nn.Conv1d, nn.Conv2d, nn.Linear)
 _SEARCH_STEPS = 24
+_ANSWER = "its channels are the model's answer"
 _CEILING = 0.9
 """No group loses more than this share under `global`, so that none becomes a bottleneck."""
 
@@ -80,19 +81,15 @@ def find_groups(
         members = {names.get(dep.target.module) for dep, _ in found}
         if members & keep:
             continue
-        fault = _fault(module, example, layer)
-        if fault == "output":
-            continue  # these channels are the model's answer
-        if fault:
-            notes.append(f"{layer} is not pruned: {fault}")
-            continue
         importance = rate(found)
         if importance is None or not bool(torch.isfinite(importance).all()):
             notes.append(f"{layer} is not pruned: its weights give no importance")
             continue
         values = tuple(float(value) for value in importance)
         groups.append(Group(layer, graph.get_out_channels(root), values))
-    return groups, notes
+    faults = _faults(module, example, [group.layer for group in groups])
+    notes += [f"{layer} is not pruned: {why}" for layer, why in faults.items() if why != _ANSWER]
+    return [group for group in groups if group.layer not in faults], notes
 
 
 def choose(
@@ -145,8 +142,9 @@ def search(
         kept = choose(groups, ratio, scope, round_to)
         trial = copy.deepcopy(module)
         apply(trial, example, groups, kept)
-        progress.advance(note=f"{measure} {cost(trial, example)[measure] / whole:.2f}x")
-        return cost(trial, example)[measure] / whole, kept
+        reached = cost(trial, example)[measure] / whole
+        progress.advance(note=f"{measure} {reached:.2f}x")
+        return reached, kept
 
     lowest, best = left(1.0)
     if lowest > share:
@@ -186,18 +184,42 @@ def _remove(graph: Any, layer: nn.Module, channels: list[int]) -> None:
     group.prune()
 
 
-def _fault(module: nn.Module, example: Example, layer: str) -> str:
-    """Why a layer's channels cannot be removed: "" if they can, "output" if they are the answer."""
+def _faults(module: nn.Module, example: Example, layers: Sequence[str]) -> dict[str, str]:
+    """Layer to why its channels cannot be removed, for those whose cannot.
+
+    Most can, so halves are tried together: a few trials instead of one a layer.
+    """
+    wanted = _output_shapes(module, example)
+
+    def search(some: Sequence[str]) -> dict[str, str]:
+        why = _fault(module, example, some, wanted) if some else ""
+        if not why:
+            return {}
+        if len(some) == 1:
+            return {some[0]: why}
+        middle = len(some) // 2
+        found = search(some[:middle]) | search(some[middle:])
+        # Each half runs alone, but not both together: one of them must stay whole.
+        return found or dict.fromkeys(some[middle:], why)
+
+    return search(layers)
+
+
+def _fault(
+    module: nn.Module, example: Example, layers: Sequence[str], wanted: list[torch.Size]
+) -> str:
+    """Why no channel of each of these layers can be removed together; "" if it can."""
     trial = copy.deepcopy(module)
-    target = dict(trial.named_modules())[layer]
-    before = _output_shapes(module, example)
+    targets = dict(trial.named_modules())
     try:
-        _remove(_trace(trial, example), target, [0])
-        after = _output_shapes(trial, example)
+        graph = _trace(trial, example)
+        for layer in layers:
+            _remove(graph, targets[layer], [0])
+        shapes = _output_shapes(trial, example)
     except Exception as error:  # whatever the user's forward() raises on other widths
         lines = str(error).splitlines() or [type(error).__name__]
         return f"the model does not run without one of its channels ({lines[0]})"
-    return "" if before == after else "output"
+    return "" if shapes == wanted else _ANSWER
 
 
 def _output_shapes(module: nn.Module, example: Example) -> list[torch.Size]:

@@ -1,4 +1,4 @@
-"""Static int8 quantisation of an ONNX graph: ranges in one streaming pass, then QDQ nodes."""
+"""Static int8 quantisation of an ONNX graph: QDQ nodes round what runs in integers."""
 
 from __future__ import annotations
 
@@ -8,14 +8,13 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 import onnx
-import onnxruntime
 from onnxruntime.quantization import QuantType
 from onnxruntime.quantization.calibrate import CalibrationMethod, TensorData, TensorsData
 from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 
 from lepton_compress.artifacts import Model, Observer, Split, StepOutcome
+from lepton_compress.compress.calibration import calibrate
 from lepton_compress.errors import InputError
-from lepton_compress.graph import value_specs
 from lepton_compress.load.forms import call, duplicate, signature
 from lepton_compress.registry import nearest
 
@@ -57,8 +56,10 @@ def quantize(
     *,
     activations: str,
     per_channel: bool,
+    method: str,
     samples: int,
     keep: Sequence[str],
+    threads: int,
     observer: Observer,
 ) -> StepOutcome:
     """The quantised graph of a float graph.
@@ -83,12 +84,21 @@ def quantize(
     if not weighted:
         reason = f"the graph has none of {', '.join(_WEIGHTED)} to quantise"
         return StepOutcome(model, changed=False, notes=(reason,))
-    ranges = calibrate(model, calibration, samples, observer)
+    calibrated = calibrate(
+        model,
+        calibration,
+        method=method,
+        operators=OPERATORS,
+        keep=keep,
+        samples=samples,
+        threads=threads,
+        observer=observer,
+    )
     tensors = TensorsData(
         CalibrationMethod.MinMax,
         {
             name: TensorData(lowest=np.float32(low), highest=np.float32(high))
-            for name, (low, high) in ranges.items()
+            for name, (low, high) in calibrated.ranges.items()
         },
     )
     with _quiet():
@@ -118,57 +128,18 @@ def quantize(
         if node.op_type in _WEIGHTED and set(node.input[:2]) <= held
     ]
     statistics = {
-        "calibration_samples": min(samples, len(calibration)),
+        "calibration": calibrated.method,
+        "calibration_samples": calibrated.samples,
         "weighted_nodes": [len(weighted), len(integer)],
         "output_sqnr_db": _noise(model, outcome, calibration),
-        "ranges": {name: [float(low), float(high)] for name, (low, high) in ranges.items()},
+        "ranges": {name: list(pair) for name, pair in calibrated.ranges.items()},
+        "seen": {name: list(pair) for name, pair in calibrated.seen.items()},
     }
     left = sorted(set(weighted) - set(integer))
-    notes = (f"left in float: {', '.join(left)}",) if left else ()
-    return StepOutcome(outcome, changed=True, statistics=statistics, notes=notes)
-
-
-def calibrate(
-    model: Model, split: Split, samples: int, observer: Observer
-) -> dict[str, tuple[float, float]]:
-    """Smallest and largest value of every float activation, in one pass whose memory does not
-    grow with the number of samples."""
-    graph = duplicate(model).value
-    specs = value_specs(graph)
-    constant = {tensor.name for tensor in graph.graph.initializer}
-    shown = {value.name for value in graph.graph.output}
-    inputs = [spec.name for spec in model.inputs if spec.dtype == "float32"]
-    wanted = [
-        name
-        for node in graph.graph.node
-        if node.op_type in OPERATORS
-        for name in (*node.input, *node.output)
-        if name in specs and specs[name].dtype == "float32" and name not in constant
-    ]
-    wanted = [name for name in dict.fromkeys(wanted) if name not in inputs]
-    for name in wanted:
-        if name not in shown:
-            value = onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None)
-            graph.graph.output.append(value)
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
-    session = onnxruntime.InferenceSession(
-        graph.SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
-    ranges: dict[str, tuple[float, float]] = {}
-    data = split.named([spec.name for spec in model.inputs])
-    total = -(-min(samples, len(split)) // _BATCH)
-    with observer.work("calibrating", total) as progress:
-        for feeds in data.batches(_BATCH, samples):
-            arrays = session.run(wanted, dict(feeds)) if wanted else []
-            seen = [*zip(wanted, arrays, strict=True), *((name, feeds[name]) for name in inputs)]
-            for name, array in seen:
-                if array.size:
-                    low, high = float(array.min()), float(array.max())
-                    known = ranges.get(name, (low, high))
-                    ranges[name] = (min(low, known[0]), max(high, known[1]))
-            progress.advance()
-    return ranges
+    notes = [f"left in float: {', '.join(left)}"] if left else []
+    if calibrated.constant:
+        notes.append(f"never varies on the calibration data: {', '.join(calibrated.constant)}")
+    return StepOutcome(outcome, changed=True, statistics=statistics, notes=tuple(notes))
 
 
 def _noise(before: Model, after: Model, split: Split) -> float | None:

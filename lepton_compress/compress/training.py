@@ -94,7 +94,7 @@ def train(
                     continue  # batch normalisation has no variance over one sample
                 batch = {name: tensor[rows] for name, tensor in inputs.items()}
                 wanted = None if targets is None else targets[rows]
-                value = loss(flatten(module(**batch)), batch, wanted)
+                value = _loss_of(loss, flatten(module(**batch)), batch, wanted)
                 if not torch.isfinite(value):
                     raise LeptonError(
                         f"the loss became {value.item()} in epoch {epoch + 1}",
@@ -113,6 +113,21 @@ def train(
     return {"epochs": schedule.epochs, "steps": steps, "loss": [losses[0], losses[-1]]}
 
 
+def _loss_of(
+    loss: Loss, outputs: list[Tensor], batch: dict[str, Tensor], targets: Tensor | None
+) -> Tensor:
+    try:
+        return loss(outputs, batch, targets)
+    except (RuntimeError, IndexError, ValueError) as error:  # torch's, on shapes and labels
+        said = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(
+            f"the loss of the outputs {[list(each.shape) for each in outputs]} against the "
+            f"targets {None if targets is None else list(targets.shape)} fails: {said}",
+            where="data: train",
+            mend="check the targets' shape, type and range against the model's first output",
+        ) from error
+
+
 def task_loss(outputs: list[Tensor], targets: Tensor | None) -> Tensor:
     """The loss of the task, told by the targets' type and the first output's shape: cross-entropy
     for whole numbers against several scores, binary cross-entropy against one, else mean squared
@@ -123,6 +138,12 @@ def task_loss(outputs: list[Tensor], targets: Tensor | None) -> Tensor:
     if targets.is_floating_point():
         return functional.mse_loss(first, targets.to(first.dtype).reshape(first.shape))
     if first.ndim == 1 or first.shape[1] == 1:
+        if not bool(((first >= 0) & (first <= 1)).all()):
+            raise InputError(
+                "the model's single score is no probability",
+                where="model",
+                mend="end its forward() with a sigmoid",
+            )
         return functional.binary_cross_entropy(
             first.reshape(-1), targets.reshape(-1).to(first.dtype)
         )

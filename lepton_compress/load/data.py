@@ -194,7 +194,9 @@ def _array(given: Any, where: str) -> np.ndarray:
     if hasattr(given, "detach"):  # a torch tensor
         given = given.detach().cpu()
     try:
-        return np.asanyarray(given)
+        array = np.asarray(given).view()
+        array.flags.writeable = False  # the user's own memory, perhaps
+        return array
     except ValueError as error:
         raise InputError(f"is not one array ({error})", where=where) from error
 

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     import torch
 
 _NESTED = ("state_dict", "model_state_dict", "model", "weights", "ema_state_dict")
+_UNTRUSTED = "Unsupported global"
+"""What torch says of anything in a pickle that is neither a tensor nor plain data."""
 _PREFIXES = ("module.", "_orig_mod.", "model.", "net.")
 
 
@@ -82,15 +84,20 @@ def _read(path: Path, *, trust_pickle: bool) -> dict[str, torch.Tensor]:
     else:
         try:
             loaded = torch.load(path, map_location="cpu", weights_only=not trust_pickle)
-        except pickle.UnpicklingError as error:
+        except Exception as error:  # unpickling raises what the file makes it raise
+            if isinstance(error, pickle.UnpicklingError) and _UNTRUSTED in str(error):
+                raise InputError(
+                    "holds pickled objects beside tensors, which can run code when loaded",
+                    where=str(path),
+                    mend="save the state dict as safetensors, or pass --trust-pickle if it is "
+                    "your own",
+                ) from error
+            said = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
             raise InputError(
-                "holds pickled objects beside tensors, which can run code when loaded",
+                f"not a torch checkpoint ({said[:100].rstrip(': ')})",
                 where=str(path),
-                mend="save the state dict as safetensors, or pass --trust-pickle if you made it",
+                mend="save it again",
             ) from error
-        except (OSError, RuntimeError, EOFError, ValueError) as error:
-            said = str(error).split("\n")[0]
-            raise InputError(f"not a torch checkpoint ({said})", where=str(path)) from error
     if isinstance(loaded, torch.nn.Module):
         loaded = loaded.state_dict()
     for name in _NESTED:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import enum
+import errno
+import itertools
 import json
 import math
 import os
@@ -71,13 +74,21 @@ def write(result: RunResult, files: Mapping[str, Path], out: Path, source: Sourc
 
 
 def _replace(made: Path, out: Path) -> None:
-    if out.exists():
-        away = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}-old-"))
-        out.replace(away / "old")
-        made.replace(out)
+    """Put a folder in another one's place, though another run may be doing the same just now."""
+    away = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}-old-"))
+    try:
+        for attempt in itertools.count():
+            with contextlib.suppress(FileNotFoundError):
+                out.replace(away / str(attempt))
+            try:
+                made.replace(out)
+            except OSError as error:
+                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                    raise
+            else:
+                return
+    finally:
         shutil.rmtree(away, ignore_errors=True)
-    else:
-        made.replace(out)
 
 
 def to_json(result: RunResult) -> str:

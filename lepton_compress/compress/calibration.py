@@ -1,0 +1,318 @@
+"""Ranges of a graph's activations, in one streaming pass over calibration data.
+
+Every method sees each batch once and keeps a histogram of fixed size for each tensor, so that
+memory does not grow with the number of samples and no method costs much more than min-max.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx
+import onnxruntime
+
+from lepton_compress.artifacts import Model, Observer, Split
+from lepton_compress.errors import InputError
+from lepton_compress.graph import value_specs
+from lepton_compress.load.forms import duplicate
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Floats = NDArray[np.float64]
+
+BINS = 4096
+"""Over [-limit, limit]; the limit is a power of two, so that widening merges whole bins."""
+DRAWN = 1 << 16
+"""Values of a tensor that one batch adds to its histogram. Min and max see every value."""
+BYTES = 64 * 2**20
+"""Activations held at once decide the batch size."""
+
+_PASS = ("Flatten", "MaxPool", "Reshape", "Squeeze", "Transpose", "Unsqueeze")
+_CLIPPING = ("Relu", "Clip")
+_DECAY = 0.9
+_CLIPPED = 1e-3
+"""Share of values that the entropy method may clip. Where values gather at the ends of their range,
+as after a clipping activation, divergence alone would clip most of them."""
+_SHARES = np.linspace(0.2, 1.0, 81)
+
+Range = tuple[float, float]
+
+
+@dataclass
+class Observed:
+    """What was seen of one tensor.
+
+    Attributes:
+        low, high: smallest and largest value.
+        average: moving average of each batch's smallest and largest value.
+        counts: histogram of a sample of the values over [-limit, limit].
+    """
+
+    low: float = np.inf
+    high: float = -np.inf
+    average: Range | None = None
+    limit: float = 0.0
+    counts: NDArray[np.int64] = field(default_factory=lambda: np.zeros(BINS, np.int64))
+
+    def add(self, array: NDArray[Any], offset: int, *, histogram: bool) -> None:
+        """See one batch. `offset` varies which values are drawn."""
+        flat = array.reshape(-1)
+        low, high = float(flat.min()), float(flat.max())
+        self.low, self.high = min(self.low, low), max(self.high, high)
+        old = self.average or (low, high)
+        self.average = tuple(
+            _DECAY * o + (1 - _DECAY) * n for o, n in zip(old, (low, high), strict=True)
+        )  # type: ignore[assignment]
+        if not histogram:
+            return
+        # An odd stride does not stay in step with rows and channels, whose sizes are even.
+        stride = (max(1, flat.size // DRAWN)) | 1
+        self._count(flat[offset % stride :: stride], max(abs(low), abs(high)))
+
+    def _count(self, values: NDArray[Any], largest: float) -> None:
+        if largest > self.limit:
+            wider = 2.0 ** np.ceil(np.log2(largest)) if largest else 1.0
+            while self.limit and self.limit < wider:
+                merged = self.counts.reshape(-1, 2).sum(axis=1)
+                self.counts = np.pad(merged, BINS // 4)
+                self.limit *= 2
+            self.limit = wider
+        bins = ((values + self.limit) * (BINS / (2 * self.limit))).astype(np.int32)
+        self.counts += np.bincount(np.minimum(bins, BINS - 1), minlength=BINS)
+
+    def centres(self) -> Floats:
+        """(BINS,) values in the middle of each bin."""
+        edges = np.linspace(-self.limit, self.limit, BINS + 1)
+        middle: Floats = (edges[1:] + edges[:-1]) / 2
+        return middle
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Ranges, and where they come from.
+
+    Attributes:
+        method: a name in `METHODS`.
+        samples: how many were seen.
+        ranges: tensor to the range to quantise over; holds zero.
+        seen: tensor to its smallest and largest value.
+        constant: tensors that never varied.
+    """
+
+    method: str
+    samples: int
+    ranges: dict[str, Range]
+    seen: dict[str, Range]
+    constant: tuple[str, ...]
+
+
+def calibrate(
+    model: Model,
+    split: Split,
+    *,
+    method: str,
+    operators: Collection[str],
+    keep: Collection[str] = (),
+    samples: int,
+    threads: int,
+    observer: Observer,
+) -> Calibration:
+    """Ranges of the float activations that `operators` take and give.
+
+    Args:
+        model: a graph.
+        split: calibration data; inputs (samples, ...).
+        keep: nodes that stay in float.
+        samples: at most this many.
+
+    Raises:
+        InputError: an activation is NaN or infinite.
+    """
+    wanted, passed = _tensors(model.value, operators, keep)
+    observed = {name: Observed() for name in wanted}
+    histogram = method not in ("minmax", "moving_average")
+    seen = 0
+    with observer.work("calibrating", min(samples, len(split))) as progress:
+        for batch in _run(model, wanted, split, samples, threads):
+            for name, array in batch.items():
+                observed[name].add(array, seen, histogram=histogram)
+            count = len(next(iter(batch.values())))
+            seen += count
+            progress.advance(count)
+    for name, each in observed.items():
+        if not np.isfinite([each.low, each.high]).all():
+            raise InputError(f"{name} is NaN or infinite on the calibration data", where="quantize")
+    choose = METHODS[method]
+    ranges = {name: _with_zero(choose(each)) for name, each in observed.items()}
+    for name in passed:
+        source = name
+        while source in passed:
+            source = passed[source]
+        if source in ranges:
+            ranges[name] = ranges[source]
+    return Calibration(
+        method,
+        seen,
+        ranges,
+        {name: (each.low, each.high) for name, each in observed.items()},
+        tuple(name for name, each in observed.items() if each.low == each.high),
+    )
+
+
+def _tensors(
+    graph: onnx.ModelProto, operators: Collection[str], keep: Collection[str]
+) -> tuple[list[str], dict[str, str]]:
+    """Tensors to observe, and those that take their range from another."""
+    specs = value_specs(graph)
+    constant = {tensor.name for tensor in graph.graph.initializer}
+    users: dict[str, list[onnx.NodeProto]] = {}
+    for node in graph.graph.node:
+        for name in node.input:
+            users.setdefault(name, []).append(node)
+    wanted: dict[str, None] = {}
+    passed: dict[str, str] = {}
+    for node in graph.graph.node:
+        if node.op_type not in operators:
+            continue
+        if node.op_type in _PASS:
+            passed[node.output[0]] = node.input[0]
+        # What a clipping node alone takes is never stored: it is quantised as the clipped value.
+        after = users.get(node.output[0], []) if node.op_type not in _CLIPPING else []
+        if after and all(each.op_type in _CLIPPING and each.name not in keep for each in after):
+            passed[node.output[0]] = after[0].output[0]
+        for name in (*node.input, *node.output):
+            if name in specs and specs[name].dtype == "float32" and name not in constant:
+                wanted[name] = None
+    return [name for name in wanted if name not in passed], passed
+
+
+def _run(
+    model: Model, wanted: list[str], split: Split, samples: int, threads: int
+) -> Iterator[dict[str, NDArray[Any]]]:
+    """The wanted tensors, batch by batch."""
+    graph = duplicate(model).value
+    held = {value.name for value in (*graph.graph.output, *graph.graph.input)}
+    for name in wanted:
+        if name not in held:
+            value = onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None)
+            graph.graph.output.append(value)
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    options.intra_op_num_threads = threads
+    session = onnxruntime.InferenceSession(
+        graph.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+    fed = [spec.name for spec in model.inputs]
+    computed = [name for name in wanted if name not in fed]
+    data = split.named(fed)
+
+    def activations(feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        arrays = session.run(computed, dict(feeds)) if computed else []
+        made = dict(zip(computed, arrays, strict=True))
+        return made | {name: feeds[name] for name in wanted if name in fed}
+
+    first = activations(next(data.batches(1)))
+    size = max(1, sum(array.nbytes for array in first.values()))
+    yield from map(activations, data.batches(max(1, min(32, BYTES // size)), samples))
+
+
+def _with_zero(chosen: Range) -> Range:
+    """Zero must be exact: padding and clipping produce it."""
+    low, high = float(min(chosen[0], 0.0)), float(max(chosen[1], 0.0))
+    return (low, high) if low < high else (low, low + 1e-6)
+
+
+def _minmax(seen: Observed) -> Range:
+    return seen.low, seen.high
+
+
+def _moving_average(seen: Observed) -> Range:
+    return seen.average or (seen.low, seen.high)
+
+
+def _percentile(seen: Observed) -> Range:
+    """Leaves out the outermost 0.001 % on either side."""
+    edges = np.linspace(-seen.limit, seen.limit, BINS + 1)
+    share = np.cumsum(seen.counts) / seen.counts.sum()
+    low = edges[np.searchsorted(share, 1e-5)]
+    high = edges[min(int(np.searchsorted(share, 1 - 1e-5)) + 1, BINS)]
+    return max(float(low), seen.low), min(float(high), seen.high)
+
+
+def _candidates(seen: Observed) -> list[Range]:
+    """Ranges that keep from 20 % to all of each side, one side at a time narrowed after both."""
+    low, high = min(seen.low, 0.0), max(seen.high, 0.0)
+    return [(low * share, high * share) for share in _SHARES]
+
+
+def _mse(seen: Observed) -> Range:
+    """Least mean squared error of quantising the histogram to 256 levels."""
+    centres, weights = _occupied(seen)
+    low, high = min(seen.low, 0.0), max(seen.high, 0.0)
+
+    def error(low: float, high: float) -> float:
+        step = max((high - low) / 255, 1e-30)
+        zero = np.round(-low / step)
+        rounded = (np.clip(np.round(centres / step) + zero, 0, 255) - zero) * step
+        return float(np.square(rounded - centres) @ weights)
+
+    # Both sides together first; then each alone, which matters for lopsided tensors.
+    best = min(_SHARES, key=lambda share: error(low * share, high * share))
+    low, high = low * best, high * best
+    wide_low, wide_high = min(seen.low, 0.0), max(seen.high, 0.0)
+    if low < 0 < high:
+        high = min((wide_high * share for share in _SHARES), key=lambda end: error(low, end))
+        low = min((wide_low * share for share in _SHARES), key=lambda end: error(end, high))
+    return low, high
+
+
+def _entropy(seen: Observed) -> Range:
+    """Least Kullback-Leibler divergence between the histogram and its quantised form (Migacz,
+    "8-bit inference with TensorRT", 2017), searched over all of `_SHARES`."""
+    centres, weights = _occupied(seen)
+
+    half = seen.limit / BINS  # a value stands for its bin, whose middle may lie beyond the range
+
+    def divergence(low: float, high: float) -> float:
+        inside = (centres >= low - half) & (centres <= high + half)
+        if not inside.any():
+            return np.inf
+        spread = (np.clip(centres, low, high) - low) / max(high - low, 1e-30) * 256
+        level = np.minimum(spread.astype(int), 255)
+        # Within a level the quantised form is flat over the bins that hold something.
+        mass = np.bincount(level[inside], weights[inside], 256)
+        kept = np.bincount(level[inside], minlength=256)
+        flat = np.where(inside, mass[level] / np.maximum(kept[level], 1), 0.0)
+        # What lies outside is clipped onto the outermost bins of the reference alone, so that
+        # clipping much costs much.
+        reference = np.where(inside, weights, 0.0)
+        ends = np.flatnonzero(inside)[[0, -1]]
+        reference[ends[0]] += weights[centres < low - half].sum()
+        reference[ends[1]] += weights[centres > high + half].sum()
+        if weights[~inside].sum() > _CLIPPED:
+            return np.inf
+        held = reference > 0
+        flat = np.maximum(flat / flat.sum(), 1e-12)
+        return float((reference[held] * np.log(reference[held] / flat[held])).sum())
+
+    return min(_candidates(seen), key=lambda each: divergence(*each))
+
+
+def _occupied(seen: Observed) -> tuple[Floats, Floats]:
+    """Centres and shares of the bins that hold something."""
+    held = seen.counts > 0
+    return seen.centres()[held], seen.counts[held] / seen.counts.sum()
+
+
+METHODS: dict[str, Callable[[Observed], Range]] = {
+    "minmax": _minmax,
+    "moving_average": _moving_average,
+    "percentile": _percentile,
+    "entropy": _entropy,
+    "mse": _mse,
+}
+"""How a range is chosen from what was seen."""

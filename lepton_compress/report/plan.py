@@ -1,0 +1,148 @@
+"""A plan on a terminal: the tree of variants, with common beginnings drawn once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+from rich.tree import Tree
+
+from lepton_compress.overviews import Plan, PlannedModel, PlannedStage, PlannedVariant
+from lepton_compress.units import show_bytes
+
+UNKNOWN = "known after the run"
+_GATES = {
+    "score": "score at least (errors: at most) {}",
+    "drop": "at most {} worse than the baseline",
+    "size": "at most {}",
+    "size_ratio": "at most {} of the baseline's size",
+    "latency": "at most {} a call",
+    "latency_ratio": "at most {} of the baseline's time",
+    "cold_start": "at most {} to the first result",
+    "peak_memory": "at most {} of memory",
+}
+
+
+def show(plan: Plan, console: Console) -> None:
+    """What will be done, and how much of it the workspace has."""
+    console.print(_head(plan), soft_wrap=False)
+    console.print(_tree(plan), soft_wrap=False)
+    console.print()
+    console.print(_demands(plan), soft_wrap=False)
+    console.print()
+    console.print(Text.assemble(*_summary(plan)), soft_wrap=False)
+
+
+def parameters(given: Mapping[str, Any], before: str = "") -> Iterator[str]:
+    """Parameters in one line: `to.macs 0.35x`."""
+    for name, value in given.items():
+        if isinstance(value, Mapping):
+            yield from parameters(value, f"{before}{name}.")
+        else:
+            shown = str(value).lower() if isinstance(value, bool) else str(value)
+            yield f"{before}{name} {shown}"
+
+
+def _head(plan: Plan) -> Table:
+    grid = _grid()
+    grid.add_row("recipe", Text(plan.recipe, style="bold"))
+    grid.add_row("model", Text(plan.model.reference))
+    if plan.model.weights:
+        grid.add_row("weights", Text(plan.model.weights))
+    grid.add_row("", Text(_size(plan.model), style="dim"))
+    counts = ", ".join(f"{count:,} {name}" for name, count in plan.samples.items())
+    grid.add_row("samples", Text(counts))
+    return grid
+
+
+def _size(model: PlannedModel) -> str:
+    held = f"{model.numbers:,} numbers in the weights" if model.numbers is not None else ""
+    size = show_bytes(model.bytes) if model.bytes is not None else ""
+    return ", ".join(each for each in (held, size) if each) or f"parameters: {UNKNOWN}"
+
+
+def _tree(plan: Plan) -> Tree:
+    """One node for each result, however many variants need it."""
+    root = Tree(Text("model", style="bold"), guide_style="dim")
+    nodes: dict[str, Tree] = {}
+    for variant in plan.variants:
+        at = root
+        made = [stage for stage in variant.stages if stage.kind in ("step", "lower")]
+        for stage in made:
+            if stage.key not in nodes:
+                nodes[stage.key] = at.add(_stage(stage))
+            at = nodes[stage.key]
+        at.add(_variant(variant))
+    return root
+
+
+def _stage(stage: PlannedStage) -> Text:
+    line = Text.assemble((stage.name, "bold"))
+    if stage.given:
+        line.append(f" ({', '.join(parameters(stage.given))})")
+    line.append("  ").append_text(_state(stage))
+    if stage.parameter_count is not None:
+        macs = "" if stage.macs is None else f", {stage.macs:,} MACs"
+        line.append(f"  {stage.parameter_count:,} parameters{macs}", style="dim")
+    if stage.shared_with:
+        line.append(f"  shared by {1 + len(stage.shared_with)} variants", style="dim")
+    return line
+
+
+def _state(stage: PlannedStage) -> Text:
+    return Text("cached", style="green") if stage.cached else Text("to do", style="yellow")
+
+
+def _variant(variant: PlannedVariant) -> Text:
+    """The artifact of a variant, and what is done with it."""
+    line = Text.assemble(("=> ", "dim"), (variant.name, "bold cyan"), ": ")
+    proved = [stage for stage in variant.stages if stage.kind not in ("step", "lower")]
+    for number, stage in enumerate(proved):
+        name = "verify" if stage.kind == "verify" else f"{stage.kind} {stage.name}"
+        line.append(", " if number else "").append(f"{name} ").append_text(_state(stage))
+    size = next((stage.bytes for stage in proved if stage.bytes is not None), None)
+    shown = show_bytes(size) if size is not None else f"size {UNKNOWN}"
+    return line.append(f"  {shown}", style="dim")
+
+
+def _demands(plan: Plan) -> Table:
+    grid = _grid()
+    for number, target in enumerate(plan.targets):
+        threads = f"{target.threads} thread{'s' if target.threads > 1 else ''}"
+        about = f"{target.runtime}, {threads}, batch {target.batch}"
+        grid.add_row(
+            "measure on" if number == 0 else "", Text.assemble((target.name, "bold"), f"  {about}")
+        )
+    for number, gate in enumerate(plan.gates):
+        said = _GATES.get(gate.name, "{}").format(gate.written)
+        said += " (strict)" if gate.strict else ""
+        said += f" on {', '.join(gate.targets)}" if gate.targets else ""
+        grid.add_row(
+            "gates" if number == 0 else "", Text.assemble((gate.name, "bold"), f"  {said}")
+        )
+    if not plan.gates:
+        grid.add_row("gates", Text("none", style="dim"))
+    every = "; every variant must pass" if plan.require == "every" else ""
+    grid.add_row("choose", Text(f"the {plan.select.replace('_', ' ')} that passes{every}"))
+    return grid
+
+
+def _summary(plan: Plan) -> Iterator[str | tuple[str, str]]:
+    stages = {
+        stage.key or (variant.name, stage.kind, stage.name): stage.cached
+        for variant in plan.variants
+        for stage in variant.stages
+    }
+    done = sum(stages.values())
+    yield (f"{done} of {len(stages)} results", "bold")
+    yield f" are kept in {plan.workspace}; latency is always measured anew"
+
+
+def _grid() -> Table:
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="dim", no_wrap=True)
+    grid.add_column(overflow="fold")
+    return grid
