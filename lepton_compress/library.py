@@ -11,10 +11,11 @@ from lepton_compress.artifacts import Observer, RunResult
 from lepton_compress.errors import RecipeError
 from lepton_compress.job import Job, Metric, bind_metric, check_forms
 from lepton_compress.load.data import make_dataset
+from lepton_compress.load.memory import identity
 from lepton_compress.load.model import open_model, open_module
 from lepton_compress.metrics import PythonMetric, call
 from lepton_compress.pipeline import execute
-from lepton_compress.provenance import code_digest, digest
+from lepton_compress.provenance import digest
 from lepton_compress.recipe import MetricUse, Source, from_values
 from lepton_compress.report.folder import check_writable
 from lepton_compress.report.silent import Silent
@@ -126,7 +127,12 @@ def _describe(model: Any, outputs: list[str]) -> dict[str, Any]:
 
 
 def _metric(given: Any) -> Any:
-    return {"python": {"function": f"{IN_MEMORY}:{given.__name__}"}} if callable(given) else given
+    return {"python": {"function": f"{IN_MEMORY}:{_name(given)}"}} if callable(given) else given
+
+
+def _name(function: Callable[..., Any]) -> str:
+    # A partial or an instance with __call__ has no name of its own.
+    return str(getattr(function, "__name__", type(function).__name__))
 
 
 def _is_own(use: MetricUse) -> bool:
@@ -134,6 +140,6 @@ def _is_own(use: MetricUse) -> bool:
 
 
 def _own(function: Callable[..., Any]) -> Metric:
-    params = PythonMetric(function=function.__name__)
-    mark = digest([code_digest(function), function.__qualname__])
+    params = PythonMetric(function=_name(function))
+    mark = digest(["memory", identity(function)])
     return Metric("python", mark, lambda outputs, targets: call(function, params, outputs, targets))

@@ -113,7 +113,11 @@ class Held:
 
 @dataclass(frozen=True)
 class ModuleRow:
-    """One module of a torch model. Both counts include what is inside it; `macs` of one sample."""
+    """One module of a torch model, or one node of an ONNX graph that computes.
+
+    Both counts include what is inside a module. `macs` is of one sample; None for nodes, and where
+    the model was not called.
+    """
 
     name: str
     type: str

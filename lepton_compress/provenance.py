@@ -112,6 +112,8 @@ def file_code_digest(path: Path) -> str:
     # Distributions share site-packages; the others count by their versions, not by their code.
     shared = root.name in ("site-packages", "dist-packages")
     own = path.relative_to(root).parts[0].removesuffix(".py") if shared else None
+    local = {each.name.removesuffix(".py") for each in root.iterdir()}
+    known: set[str] = set()
     waiting = [path]
     while waiting:
         file = waiting.pop()
@@ -121,12 +123,11 @@ def file_code_digest(path: Path) -> str:
             continue
         stat = file.stat()
         seen[name], imported = _read_code(file, root, stat.st_mtime_ns, stat.st_size)
-        waiting += [
-            each
-            for dotted in imported
-            if own in (None, dotted.partition(".")[0])
-            for each in _files(root, dotted)
-        ]
+        for dotted in imported - known:
+            top = dotted.partition(".")[0]
+            if top in local and own in (None, top):
+                waiting += _files(root, dotted)
+        known |= imported
     return digest(seen)
 
 

@@ -25,7 +25,9 @@ _LABELS = ("targets", "target", "labels", "label", "y")
 _WEIGHTS = (".safetensors", ".pt", ".pth")
 _HEAD = """\
 # A recipe for lepton-compress: what to compress, how, for where, and what must hold.
-# Check it: lepton-compress validate {out}    See what it will do: lepton-compress plan {out}
+# Check it:                 lepton-compress validate {out}
+# See what it will do:      lepton-compress plan {out}
+# Do it:                    lepton-compress run {out}
 version: 1
 name: {name}
 """
@@ -59,12 +61,12 @@ targets:
 
 # An artifact must pass every gate to be chosen; where none does, the original stays.
 gates:
-  drop: {drop}        # at most this much worse than the original
-  latency_ratio: 0.9x   # at most this share of the original's time
-  # size: 500 KB        # at most this many bytes
-  # latency: 5 ms       # at most this long for one call
+  drop: {drop}              # at most this much worse than the original
+  latency_ratio: 0.9x     # at most this share of the original's time
+  # size: 500 KB          # at most this many bytes
+  # latency: 5 ms         # at most this long for one call
 
-select: fastest         # or smallest, or most_accurate
+select: fastest           # or smallest, or most_accurate
 """
 
 
@@ -122,14 +124,14 @@ def draft(model: str, *, out: Path, data: str | None = None, weights: str | None
     metric = "mean_absolute_error" if samples.counts else "accuracy"
     others = "accuracy" if samples.counts else "top_k, mean_absolute_error"
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", _stem(model)).strip("._-")[:64] or "model"
-    metrics = f"# The first metric is the one that counts; others: {others}, or your own in Python."
+    metrics = f"# The first counts; others: {others}, or your own (python)."
     parts = [
         _HEAD.format(name=place.scalar(name), out=out.name),
         about.section.text,
         samples.text,
         f"{metrics}\nmetrics: [{metric}]\n",
         _MODULE_VARIANTS if form == "module" else _GRAPH_VARIANTS,
-        _TAIL.format(drop="0.05" if samples.counts else "1 % "),
+        _TAIL.format(drop="0.05" if samples.counts else "1 %".ljust(4)),
     ]
     return Draft(
         text="\n".join(parts),

@@ -23,6 +23,7 @@ _LONGEST = 64
 
 SECONDS = {"ns": Fraction(1, 10**9), "us": Fraction(1, 10**6), "µs": Fraction(1, 10**6)}
 SECONDS |= {"ms": Fraction(1, 1000), "s": Fraction(1), "min": Fraction(60), "h": Fraction(3600)}
+SECONDS["d"] = Fraction(86400)
 BYTES = {"B": Fraction(1)}
 for _power, _prefix in enumerate("KMG", start=1):
     BYTES[f"{_prefix}B"] = Fraction(1000**_power)

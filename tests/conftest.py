@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import os
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -64,3 +66,80 @@ def third_party(tmp_path: Path) -> Iterator[Install]:
             del sys.modules[module_name]
     sys.path[:] = path
     _clear_caches()
+
+
+Cli = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(scope="session")
+def cli() -> Cli:
+    """Runs the real command line: `cli("plan", "recipe.yaml", cwd=folder)`."""
+
+    def run(*args: str | Path, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "lepton_compress.cli", *map(str, args)]
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("LEPTON")}
+        return subprocess.run(
+            command, cwd=cwd, env=kept | environment, capture_output=True, text=True, check=False
+        )
+
+    return run
+
+
+TINY_RECIPE = """\
+version: 1
+name: tiny
+model: {onnx: model.onnx}
+data: {npz: {path: data.npz, inputs: [x], targets: y, calibration: 20 %, evaluation: 40 %}}
+metrics: [accuracy]
+variants:
+  int8: [quantize]
+  coarse: [quantize: {per_channel: false}]
+gates: {drop: 100 %, size: {limit: 1 MB, strict: true}}
+measure: {rounds: 5, cap: 1 s}
+"""
+
+
+def make_tiny(folder: Path) -> None:
+    """A two-layer ONNX classifier of eight numbers, its data and its recipe."""
+    import numpy as np
+    from onnx import TensorProto, checker, helper, numpy_helper, save
+
+    rng = np.random.default_rng(0)
+    first, second = (rng.normal(size=s).astype(np.float32) for s in ((8, 16), (16, 3)))
+    graph = helper.make_graph(
+        [
+            helper.make_node("MatMul", ["x", "first"], ["hidden"], "first"),
+            helper.make_node("Relu", ["hidden"], ["active"], "relu"),
+            helper.make_node("MatMul", ["active", "second"], ["scores"], "second"),
+        ],
+        "tiny",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", 8])],
+        [helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["batch", 3])],
+        [numpy_helper.from_array(first, "first"), numpy_helper.from_array(second, "second")],
+    )
+    model = helper.make_model(
+        graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10, producer_name="tests"
+    )
+    checker.check_model(model)
+    save(model, folder / "model.onnx")
+    x = rng.normal(size=(100, 8)).astype(np.float32)
+    y = (np.maximum(x @ first, 0) @ second).argmax(axis=1)
+    np.savez(folder / "data.npz", x=x, y=y)
+    (folder / "recipe.yaml").write_text(TINY_RECIPE)
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> Path:
+    """A folder with model.onnx, data.npz and recipe.yaml, not run yet."""
+    make_tiny(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tmp_path_factory: pytest.TempPathFactory, cli: Cli) -> Path:
+    """The same folder after a run, with `.lepton` and `runs/tiny`. Do not change it; copy it."""
+    folder = tmp_path_factory.mktemp("tiny-run")
+    make_tiny(folder)
+    done = cli("run", "recipe.yaml", cwd=folder)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,11 +14,12 @@ from lepton_compress.errors import InputError
 from lepton_compress.inspect.weights_file import add
 from lepton_compress.load.forms import spec
 from lepton_compress.load.model import external_files, read_onnx_file
-from lepton_compress.overviews import Held, Inspection
+from lepton_compress.overviews import Held, Inspection, ModuleRow
 
 if TYPE_CHECKING:
     import onnx
 
+_QUANTIZERS = ("QuantizeLinear", "DequantizeLinear")
 _BITS = re.compile(r"(?:u?int|float)([24])(?:e\d.*)?")
 """Element types of which several share a byte."""
 
@@ -44,6 +46,7 @@ def inspect_onnx(path: Path) -> Inspection:
         weights=initialisers(model),
         parameters=graph.parameter_count(model),
         macs=macs,
+        modules=tuple(_nodes(model)),
         notes=tuple(_notes(given, macs)),
     )
 
@@ -60,6 +63,34 @@ def initialisers(model: onnx.ModelProto) -> dict[str, Held]:
         numbers = math.prod(tensor.dims)
         found[dtype.name] = add(found.get(dtype.name), numbers, math.ceil(numbers * bits / 8))
     return dict(sorted(found.items()))
+
+
+def _nodes(model: onnx.ModelProto) -> Iterator[ModuleRow]:
+    """The nodes that compute, by the names that steps know them by, with their own parameters."""
+    stored = {tensor.name: tensor for tensor in model.graph.initializer}
+    unpacked = {
+        node.output[0]: node.input[0]
+        for node in model.graph.node
+        if node.op_type == "DequantizeLinear"
+    }
+    for node in model.graph.node:
+        if node.op_type in _QUANTIZERS:
+            continue
+        # Integers that nothing unpacks are shapes and indices.
+        own = [
+            stored[unpacked.get(name, name)]
+            for name in node.input
+            if unpacked.get(name, name) in stored
+            and (name in unpacked or _is_float(stored[name].data_type))
+        ]
+        numbers = sum(math.prod(tensor.dims) for tensor in own)
+        yield ModuleRow(node.name, node.op_type, numbers, None)
+
+
+def _is_float(data_type: int) -> bool:
+    import onnx
+
+    return "float" in onnx.helper.tensor_dtype_to_np_dtype(data_type).name
 
 
 def _about(model: onnx.ModelProto, beside: list[Path]) -> dict[str, str]:

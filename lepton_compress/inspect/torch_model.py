@@ -226,7 +226,8 @@ def _counting() -> Iterator[Operators]:
         ) -> Any:
             made = function(*args, **(kwargs or {}))
             first = made[0] if isinstance(made, (tuple, list)) and made else made
-            if isinstance(first, torch.Tensor):
+            # Room for a result is no operator.
+            if isinstance(first, torch.Tensor) and not _name(function).startswith("empty"):
                 counted[_name(function)][_dtype(first)] += 1
             return made
 

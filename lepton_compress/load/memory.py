@@ -22,7 +22,7 @@ def identity(value: Any) -> str:
     """
     buffer = io.BytesIO()
     try:
-        _Reader(buffer, protocol=5).dump(value)
+        _Reader(buffer).dump(value)
     except Exception:  # objects raise what they like when they are pickled
         return uuid.uuid4().hex
     return hashlib.sha256(buffer.getvalue()).hexdigest()
@@ -31,26 +31,29 @@ def identity(value: Any) -> str:
 class _Reader(pickle.Pickler):
     """Pickles to be hashed, never to be read: code counts by what it says, not by its name."""
 
+    def __init__(self, file: io.BytesIO) -> None:
+        super().__init__(file, protocol=5)
+        self._inside: set[int] = set()
+
     def reducer_override(self, given: Any) -> Any:
         if isinstance(given, types.FunctionType):
+            if id(given) in self._inside:
+                return tuple, ((given.__qualname__,),)  # it calls itself through its closure
+            self._inside.add(id(given))
             cells = [cell.cell_contents for cell in given.__closure__ or ()]
             held = (given.__defaults__, given.__kwdefaults__, cells)
-            code = marshal.dumps(given.__code__)
-            return _unread, (given.__qualname__, code, code_digest(given), held)
+            code = marshal.dumps(given.__code__, 2)  # later formats tell how often a value is held
+            return tuple, ((given.__qualname__, code, code_digest(given), held),)
         if isinstance(given, type) and given.__module__.partition(".")[0] not in _LIBRARIES:
-            return _unread, (given.__qualname__, code_digest(given))
+            return tuple, ((given.__qualname__, code_digest(given)),)
         if hasattr(given, "untyped_storage"):  # a torch tensor, whose pickle holds addresses
             about = (str(given.dtype), tuple(given.shape), given.requires_grad)
-            return _unread, (about, _bytes(given))
+            return tuple, ((about, _bytes(given)),)
         return NotImplemented
 
 
 _LIBRARIES = ("builtins", "collections", "numpy", "torch", "types")
 """Their code counts by its version, which is part of every key."""
-
-
-def _unread(*_: Any) -> None:
-    """Stands where unpickling would call something."""
 
 
 def _bytes(tensor: Any) -> bytes:

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any
 from lepton_compress.artifacts import Dataset, Form, Model
 from lepton_compress.errors import InputError
 from lepton_compress.load import forms
+from lepton_compress.load.memory import identity
 from lepton_compress.load.references import reference_digest, resolve
 from lepton_compress.load.weights import load_weights
-from lepton_compress.provenance import code_digest, digest, file_digest
+from lepton_compress.provenance import digest, file_digest
 
 if TYPE_CHECKING:
     import onnx
@@ -78,17 +79,20 @@ def open_module(module: torch.nn.Module, data: Dataset, outputs: tuple[str, ...]
     """The origin of a module that is already in memory. It is copied now and never touched."""
     import copy
 
-    kept = copy.deepcopy(module).cpu().eval()
-    classes = {type(each) for each in kept.modules()}
-    own = [each for each in classes if not each.__module__.startswith("torch.")]
-    code = sorted(code_digest(each) for each in own)
     where = type(module).__name__
+    try:
+        kept = copy.deepcopy(module).cpu().eval()
+    except Exception as error:  # what the user's attributes raise
+        raise InputError(
+            f"cannot be copied: {type(error).__name__}: {error}",
+            where=where,
+            mend="detach the tensors that it keeps as attributes",
+        ) from error
 
     def build() -> Model:
         return _checked(_as_module(copy.deepcopy(kept), data, outputs, where), data, where)
 
-    weights = forms.fingerprint(Model("module", kept, (), ()))
-    return Origin("module", digest(["memory", repr(kept), code, weights, outputs]), build, where)
+    return Origin("module", digest(["memory", identity(kept), outputs]), build, where)
 
 
 def read_onnx_file(path: Path) -> onnx.ModelProto:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 
 from rich import box
 from rich.console import Console
@@ -11,6 +11,7 @@ from rich.text import Text
 
 from lepton_compress.artifacts import TensorSpec
 from lepton_compress.overviews import (
+    CandidateRow,
     EntryOverview,
     Held,
     Inspection,
@@ -51,7 +52,8 @@ def _show_model(found: Inspection, console: Console) -> None:
     if found.operators:
         _print(console, "", _operators(found.operators))
     if found.modules:
-        _print(console, "", _modules(found.modules, known=found.macs is not None))
+        title = "node" if found.kind == "onnx" else "module"
+        _print(console, "", _modules(found.modules, title))
     for note in found.notes:
         _print(console, Text(f"note: {note}", style="yellow"))
 
@@ -60,23 +62,18 @@ def _show_result(found: ResultOverview, console: Console) -> None:
     state = Text("passed", style="bold green") if found.passed else Text("failed", style="bold red")
     head = Text.assemble((found.recipe, "bold"), f"  started {found.started}  ")
     _print(console, head.append_text(state))
-    table = _table(
-        "candidate", "steps", "parameters", "MACs", "artifact", "size", "chosen on", right={2, 3, 5}
-    )
+    table = _table("candidate", "steps", "parameters", "MACs", "size", "chosen on", right={2, 3, 4})
     for row in found.candidates:
         table.add_row(
-            Text(row.candidate, style="bold"),
+            Text(_artifact(row, found.candidates), style="bold"),
             " > ".join(row.steps),
             _count(row.parameters),
             _count(row.macs),
-            row.path,
             show_bytes(row.bytes),
             Text(", ".join(row.chosen_on), style="green"),
         )
     _print(console, "", table)
-    for row in found.candidates:
-        title = Text.assemble("operators of ", (row.path, "bold"))
-        _print(console, "", title, _operators(row.operators))
+    _print(console, "", _compared(found.candidates))
 
 
 def _show_entry(found: EntryOverview, console: Console) -> None:
@@ -119,15 +116,33 @@ def _operators(operators: Mapping[str, Mapping[str, int]]) -> Table:
     return table
 
 
-def _modules(rows: Iterable[ModuleRow], *, known: bool) -> Table:
-    headings = ["module", "type", "parameters", *(["MACs"] if known else [])]
-    table = _table(*headings, right={2, 3})
+def _compared(rows: Sequence[CandidateRow]) -> Table:
+    """A row for each operator and element type, a column for each artifact."""
+    kinds = sorted(
+        {(name, t) for row in rows for name in row.operators for t in row.operators[name]}
+    )
+    headings = [_artifact(row, rows) for row in rows]
+    table = _table("operator", "type", *headings, right=set(range(2, 2 + len(rows))))
+    for name, dtype in kinds:
+        counts = (row.operators.get(name, {}).get(dtype, "") for row in rows)
+        table.add_row(name, Text(dtype, style="dim"), *map(str, counts))
+    return table
+
+
+def _artifact(row: CandidateRow, rows: Sequence[CandidateRow]) -> str:
+    """The candidate's name, with the format where there are several."""
+    several = len({each.format for each in rows}) > 1
+    return f"{row.candidate} ({row.format})" if several else row.candidate
+
+
+def _modules(rows: Sequence[ModuleRow], title: str) -> Table:
+    """Names in full, since steps' parameters take them."""
+    known = any(row.macs is not None for row in rows)
+    table = _table(title, "type", "parameters", *(["MACs"] if known else []), right={2, 3})
     for row in rows:
-        depth = row.name.count(".")
-        name = "  " * depth + row.name.rpartition(".")[2]
         counts = [f"{row.parameters:,}" if row.parameters else ""]
         counts += [f"{row.macs:,}" if row.macs else ""] if known else []
-        table.add_row(Text(name), row.type, *counts)
+        table.add_row(Text(row.name), row.type, *counts)
     return table
 
 

@@ -13,7 +13,6 @@ from rich.tree import Tree
 from lepton_compress.overviews import Plan, PlannedModel, PlannedStage, PlannedVariant
 from lepton_compress.units import show_bytes
 
-UNKNOWN = "known after the run"
 _GATES = {
     "score": "score at least (errors: at most) {}",
     "drop": "at most {} worse than the baseline",
@@ -61,7 +60,7 @@ def _head(plan: Plan) -> Table:
 def _size(model: PlannedModel) -> str:
     held = f"{model.numbers:,} numbers in the weights" if model.numbers is not None else ""
     size = show_bytes(model.bytes) if model.bytes is not None else ""
-    return ", ".join(each for each in (held, size) if each) or f"parameters: {UNKNOWN}"
+    return ", ".join(each for each in (held, size) if each) or "parameters known after the run"
 
 
 def _tree(plan: Plan) -> Tree:
@@ -97,36 +96,38 @@ def _state(stage: PlannedStage) -> Text:
 
 
 def _variant(variant: PlannedVariant) -> Text:
-    """The artifact of a variant, and what is done with it."""
+    """The artifacts of a variant, and what is done with them; neighbours share a state."""
     line = Text.assemble(("=> ", "dim"), (variant.name, "bold cyan"), ": ")
     proved = [stage for stage in variant.stages if stage.kind not in ("step", "lower")]
     for number, stage in enumerate(proved):
-        name = "verify" if stage.kind == "verify" else f"{stage.kind} {stage.name}"
-        line.append(", " if number else "").append(f"{name} ").append_text(_state(stage))
-    size = next((stage.bytes for stage in proved if stage.bytes is not None), None)
-    shown = show_bytes(size) if size is not None else f"size {UNKNOWN}"
-    return line.append(f"  {shown}", style="dim")
+        line.append(", " if number else "")
+        line.append("verify" if stage.kind == "verify" else f"{stage.kind} {stage.name}")
+        if stage.bytes is not None:
+            line.append(f" {show_bytes(stage.bytes)}", style="dim")
+        if number + 1 == len(proved) or proved[number + 1].cached is not stage.cached:
+            line.append("  ").append_text(_state(stage))
+    return line
 
 
 def _demands(plan: Plan) -> Table:
     grid = _grid()
+    grid.add_column(overflow="fold")
     for number, target in enumerate(plan.targets):
         threads = f"{target.threads} thread{'s' if target.threads > 1 else ''}"
         about = f"{target.runtime}, {threads}, batch {target.batch}"
-        grid.add_row(
-            "measure on" if number == 0 else "", Text.assemble((target.name, "bold"), f"  {about}")
-        )
+        title = "measure on" if number == 0 else ""
+        grid.add_row(title, Text(target.name, style="bold"), about)
     for number, gate in enumerate(plan.gates):
         said = _GATES.get(gate.name, "{}").format(gate.written)
         said += " (strict)" if gate.strict else ""
         said += f" on {', '.join(gate.targets)}" if gate.targets else ""
-        grid.add_row(
-            "gates" if number == 0 else "", Text.assemble((gate.name, "bold"), f"  {said}")
-        )
+        title = "gates" if number == 0 else ""
+        grid.add_row(title, Text(gate.name, style="bold"), said)
     if not plan.gates:
         grid.add_row("gates", Text("none", style="dim"))
     every = "; every variant must pass" if plan.require == "every" else ""
-    grid.add_row("choose", Text(f"the {plan.select.replace('_', ' ')} that passes{every}"))
+    picked = Text(plan.select.replace("_", " "), style="bold")
+    grid.add_row("choose", picked, f"of those that pass{every}")
     return grid
 
 
@@ -139,6 +140,8 @@ def _summary(plan: Plan) -> Iterator[str | tuple[str, str]]:
     done = sum(stages.values())
     yield (f"{done} of {len(stages)} results", "bold")
     yield f" are kept in {plan.workspace}; latency is always measured anew"
+    if done < len(stages):
+        yield "\nparameters and sizes that are not shown are known after the run"
 
 
 def _grid() -> Table:

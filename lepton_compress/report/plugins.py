@@ -11,18 +11,24 @@ from rich.text import Text
 
 from lepton_compress.overviews import ParameterRow, PluginPage, PluginRow
 
+BUILTIN = "built-in"
+
 
 def show_listing(rows: Sequence[PluginRow], console: Console) -> None:
-    """A row for each; of a broken one, why it cannot be used."""
+    """A row for each; of a broken one, why it cannot be used. Where all come with the tool, their
+    origin is not worth a column."""
     table = Table(box=None, header_style="bold", pad_edge=False)
     table.add_column("kind", style="dim", no_wrap=True)
     table.add_column("name", style="bold", no_wrap=True)
-    table.add_column("origin", style="dim")
+    strangers = any(row.origin != BUILTIN for row in rows)
+    if strangers:
+        table.add_column("origin", style="dim")
     table.add_column("what it does", overflow="fold", ratio=1)
     before = ""
     for row in rows:
         about = Text(f"broken: {row.broken}", style="red") if row.broken else Text(row.summary)
-        table.add_row("" if row.kind == before else row.kind, row.name, row.origin, about)
+        origin = [row.origin] if strangers else []
+        table.add_row("" if row.kind == before else row.kind, row.name, *origin, about)
         before = row.kind
     console.print(table, soft_wrap=False, highlight=False)
 
