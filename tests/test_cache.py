@@ -9,13 +9,13 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import Cli
 from filelock import FileLock
 
 from lepton_compress.cache import DAMAGED, listing, prune
 from lepton_compress.errors import RecipeError
 from lepton_compress.report.cache import ago
 from lepton_compress.store import Store, key
+from tests.conftest import Cli
 
 DAY = 86400
 
@@ -113,7 +113,13 @@ def test_nothing_asked_for_is_an_error(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("seconds", "shown"),
-    [(0.2, "just now"), (59, "59 s ago"), (3599, "59 min ago"), (7200, "2 h ago"), (9e5, "10 d ago")],
+    [
+        (0.2, "just now"),
+        (59, "59 s ago"),
+        (3599, "59 min ago"),
+        (7200, "2 h ago"),
+        (9e5, "10 d ago"),
+    ],
 )
 def test_ages_are_shown_in_the_largest_whole_unit(seconds: float, shown: str) -> None:
     assert ago(seconds) == shown

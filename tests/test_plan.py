@@ -9,12 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import Cli
 from safetensors.numpy import save_file
 
 from lepton_compress import read_result
 from lepton_compress.overviews import Plan, PlannedStage
 from lepton_compress.plan import plan
+from tests.conftest import Cli
 
 
 def snapshot(folder: Path) -> dict[str, tuple[int, int]]:
@@ -97,7 +97,11 @@ def test_shared_beginnings_are_one_stage(tiny: Path) -> None:
 def test_numbers_of_an_onnx_model_are_exact(tiny: Path) -> None:
     made = plan(tiny / "recipe.yaml", workspace=tiny / ".lepton")
     numbers = 8 * 16 + 16 * 3
-    assert (made.model.form, made.model.numbers, made.model.bytes) == ("graph", numbers, 4 * numbers)
+    assert (made.model.form, made.model.numbers, made.model.bytes) == (
+        "graph",
+        numbers,
+        4 * numbers,
+    )
     assert made.samples == {"train": 40, "calibration": 20, "evaluation": 40}
 
 

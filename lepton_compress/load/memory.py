@@ -33,7 +33,9 @@ class _Reader(pickle.Pickler):
 
     def __init__(self, file: io.BytesIO) -> None:
         super().__init__(file, protocol=5)
+        self.fast = True  # equal texts that are one object or two must read alike
         self._inside: set[int] = set()
+        self._tensors: dict[int, int] = {}
 
     def reducer_override(self, given: Any) -> Any:
         if isinstance(given, types.FunctionType):
@@ -47,7 +49,9 @@ class _Reader(pickle.Pickler):
         if isinstance(given, type) and given.__module__.partition(".")[0] not in _LIBRARIES:
             return tuple, ((given.__qualname__, code_digest(given)),)
         if hasattr(given, "untyped_storage"):  # a torch tensor, whose pickle holds addresses
-            about = (str(given.dtype), tuple(given.shape), given.requires_grad)
+            # Tied tensors train as one, so it counts which was seen before.
+            number = self._tensors.setdefault(id(given), len(self._tensors))
+            about = (number, str(given.dtype), tuple(given.shape), given.requires_grad)
             return tuple, ((about, _bytes(given)),)
         return NotImplemented
 

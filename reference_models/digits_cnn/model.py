@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
+from safetensors.torch import load_file
 from torch import nn
 
 
@@ -29,3 +32,10 @@ class DigitsCnn(nn.Module):
         x = torch.relu(self.hidden(x.flatten(1)))
         scores: torch.Tensor = self.scores(x)
         return scores
+
+
+def trained() -> DigitsCnn:
+    """The network with its trained weights, ready for inference."""
+    model = DigitsCnn()
+    model.load_state_dict(load_file(Path(__file__).parent / "weights.safetensors"))
+    return model.eval()
