@@ -11,6 +11,8 @@ from lepton_compress.artifacts import TensorSpec
 if TYPE_CHECKING:
     import onnx
 
+_RECURRENT = ("GRU", "LSTM", "RNN")
+_COUNTED = ("Conv", "ConvTranspose", "Gemm", "MatMul", *_RECURRENT)
 _QUANTIZERS = ("QuantizeLinear", "DequantizeLinear")
 Shape = tuple[int | str, ...]
 
@@ -67,29 +69,45 @@ def parameter_count(model: onnx.ModelProto) -> int:
 
 
 def multiply_accumulates(model: onnx.ModelProto) -> int | None:
-    """Multiply-accumulates of one sample in convolutions and matrix products; None where a shape
-    that is needed is not known."""
-    specs = value_specs(model)
+    """Multiply-accumulates of one sample in convolutions, matrix products and recurrent layers;
+    None where a shape that is needed is not known."""
+    specs = value_specs(_one_sample(model))
     total = 0
     for node in model.graph.node:
         if node.op_type == "MatMulNBits":
-            # Shape inference does not know the operator; every row but the batch counts.
+            # Shape inference does not know the operator.
             rows = _rows_of(node, specs)
             if rows is None:
                 return None
             total += rows * _blocked_size(node)
             continue
-        if node.op_type not in ("Conv", "ConvTranspose", "Gemm", "MatMul"):
+        if node.op_type not in _COUNTED:
             continue
-        given = [specs[name].shape for name in node.input[:2] if name in specs]
-        made = specs[node.output[0]].shape if node.output[0] in specs else None
+        given = [specs[name].shape for name in node.input[:3] if name in specs]
+        made = next((specs[name].shape for name in node.output if name in specs), None)
         if len(given) < 2 or made is None:
             return None
-        count = _node_macs(node, given[0], given[1], made)
+        count = _node_macs(node, given, made)
         if count is None:
             return None
         total += count
     return total
+
+
+def _one_sample(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy whose batch, the first dimension of its inputs, is one; then every shape that only
+    depends on the batch is a number."""
+    copy = type(model)()
+    copy.CopyFrom(model)
+    graph = copy.graph
+    constant = {tensor.name for tensor in graph.initializer}
+    dims = [value.type.tensor_type.shape.dim for value in graph.input if value.name not in constant]
+    batch = {each[0].dim_param for each in dims if each and each[0].dim_param}
+    for value in (*graph.input, *graph.output, *graph.value_info):
+        for dim in value.type.tensor_type.shape.dim:
+            if dim.dim_param in batch:
+                dim.dim_value = 1
+    return copy
 
 
 def _blocked_size(node: onnx.NodeProto) -> int:
@@ -100,17 +118,23 @@ def _blocked_size(node: onnx.NodeProto) -> int:
 
 def _rows_of(node: onnx.NodeProto, specs: dict[str, TensorSpec]) -> int | None:
     known = specs.get(node.input[0])
-    return _product(list(known.shape[1:-1])) if known else None
+    return _product(list(known.shape[:-1])) if known else None
 
 
-def _node_macs(node: onnx.NodeProto, left: Shape, right: Shape, made: Shape) -> int | None:
+def _node_macs(node: onnx.NodeProto, given: list[Shape], made: Shape) -> int | None:
+    left, right = given[:2]
     if node.op_type == "Conv":
-        return _product([*made[1:], *right[1:]])  # one weight column for each output element
+        return _product([*made, *right[1:]])  # one weight column for each output element
     if node.op_type == "ConvTranspose":
-        return _product([*left[1:], *right[1:]])
+        return _product([*left, *right[1:]])
+    if node.op_type in _RECURRENT:
+        steps, weights = _product(list(left[:2])), [_product(list(each)) for each in given[1:3]]
+        if steps is None or None in weights:
+            return None
+        return steps * sum(each for each in weights if each is not None)
     transposed = any(each.name == "transB" and each.i for each in node.attribute)
     inner = right[-1] if transposed else right[-2] if len(right) > 1 else right[0]
-    return _product([*made[1:], inner])
+    return _product([*made, inner])
 
 
 def _product(dims: list[int | str]) -> int | None:

@@ -98,7 +98,7 @@ def compress(
     source = from_values(values, Path.cwd())
     folder = Path(out) if out is not None else None
     if folder is not None:
-        check_writable(folder)
+        check_writable(folder, Path(workspace))
     job = _open(source, model, data, functions)
     return execute(job, Store(Path(workspace)), folder, observer or Silent())
 

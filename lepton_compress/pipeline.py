@@ -77,7 +77,7 @@ def run(
     """
     source = read(Path(recipe))
     target = Path(out) if out is not None else Path("runs") / source.recipe.name
-    run_folder.check_writable(target)
+    run_folder.check_writable(target, Path(workspace))
     job = open_job(source, trust_pickle=trust_pickle)
     return execute(job, Store(Path(workspace)), target, observer or Silent())
 

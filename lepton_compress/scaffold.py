@@ -244,7 +244,8 @@ def _npz(data: str, inputs: tuple[str, ...], place: _Place) -> _Section:
 
     _check_file(data)
     try:
-        with np.load(data, allow_pickle=False) as file:
+        # numpy leaves a file that it opened itself open when it is no archive.
+        with Path(data).open("rb") as raw, np.load(raw, allow_pickle=False) as file:
             names = list(file.files)
             targets = next((name for name in _LABELS if name in names), None)
             kind = file[targets].dtype.kind if targets else "i"
@@ -303,6 +304,8 @@ def _defined(body: Iterable[ast.stmt]) -> Iterable[str]:
             yield from (each.id for each in targets if isinstance(each, ast.Name))
         elif isinstance(node, (ast.If, ast.Try)):
             yield from _defined([*node.body, *node.orelse])
+            for handler in getattr(node, "handlers", []):
+                yield from _defined(handler.body)
 
 
 def _stem(model: str) -> str:

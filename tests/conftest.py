@@ -14,6 +14,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from lepton_compress import provenance, registry
+from tests.bench import Bench, copy_of, furnish
 
 # A busy machine is no defect, and a folder may serve all examples of a property.
 settings.register_profile(
@@ -76,7 +77,8 @@ def cli() -> Cli:
     """Runs the real command line: `cli("plan", "recipe.yaml", cwd=folder)`."""
 
     def run(*args: str | Path, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "lepton_compress.cli", *map(str, args)]
+        program = Path(sys.executable).with_name("lepton-compress")
+        command = [str(program), *map(str, args)]
         kept = {name: value for name, value in os.environ.items() if not name.startswith("LEPTON")}
         return subprocess.run(
             command, cwd=cwd, env=kept | environment, capture_output=True, text=True, check=False
@@ -143,3 +145,17 @@ def tiny_run(tmp_path_factory: pytest.TempPathFactory, cli: Cli) -> Path:
     done = cli("run", "recipe.yaml", cwd=folder)
     assert done.returncode == 0, done.stdout + done.stderr
     return folder
+
+
+@pytest.fixture(scope="session")
+def furnished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the small model, its data and its recipes. Look, do not touch."""
+    folder = tmp_path_factory.mktemp("furnished") / "folder"
+    furnish(folder)
+    return folder
+
+
+@pytest.fixture
+def bench(furnished: Path, tmp_path: Path) -> Bench:
+    """A copy of that folder, and the command line in it."""
+    return copy_of(furnished, tmp_path / "bench")

@@ -7,6 +7,7 @@ import os
 import shutil
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from filelock import FileLock
@@ -15,7 +16,9 @@ from lepton_compress.cache import DAMAGED, listing, prune
 from lepton_compress.errors import RecipeError
 from lepton_compress.report.cache import ago
 from lepton_compress.store import Store, key
-from tests.conftest import Cli
+
+if TYPE_CHECKING:
+    from tests.conftest import Cli
 
 DAY = 86400
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -14,7 +16,9 @@ from safetensors.numpy import save_file
 from lepton_compress import read_result
 from lepton_compress.overviews import Plan, PlannedStage
 from lepton_compress.plan import plan
-from tests.conftest import Cli
+
+if TYPE_CHECKING:
+    from tests.conftest import Cli
 
 
 def snapshot(folder: Path) -> dict[str, tuple[int, int]]:
@@ -75,8 +79,6 @@ def test_a_changed_parameter_is_to_do_and_what_lies_before_it_is_not(tiny_run: P
 
 
 def test_a_damaged_artifact_is_not_called_kept(tiny_run: Path, tmp_path: Path) -> None:
-    import shutil
-
     shutil.copytree(tiny_run, tmp_path / "copy")
     for file in (tmp_path / "copy" / ".lepton").rglob("model.onnx"):
         file.unlink()
@@ -97,11 +99,8 @@ def test_shared_beginnings_are_one_stage(tiny: Path) -> None:
 def test_numbers_of_an_onnx_model_are_exact(tiny: Path) -> None:
     made = plan(tiny / "recipe.yaml", workspace=tiny / ".lepton")
     numbers = 8 * 16 + 16 * 3
-    assert (made.model.form, made.model.numbers, made.model.bytes) == (
-        "graph",
-        numbers,
-        4 * numbers,
-    )
+    assert made.model.form == "graph"
+    assert (made.model.numbers, made.model.bytes) == (numbers, 4 * numbers)
     assert made.samples == {"train": 40, "calibration": 20, "evaluation": 40}
 
 
@@ -149,7 +148,7 @@ class TestCommand:
         assert "shared by 3 variants" in done.stdout
         assert done.stdout.count("quantize") == 2
         assert "per_channel false" in done.stdout
-        assert "13 of 13 results" in done.stdout
+        assert "12 of 12 results" in done.stdout
         assert "to do" not in done.stdout
 
     def test_json(self, tiny: Path, cli: Cli) -> None:

@@ -12,12 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
-import onnxruntime
 
 from lepton_compress.artifacts import Model, Observer, Split
+from lepton_compress.compress.session import observing
 from lepton_compress.errors import InputError
 from lepton_compress.graph import value_specs
-from lepton_compress.load.forms import duplicate
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -34,6 +33,7 @@ BYTES = 64 * 2**20
 _PASS = ("Flatten", "MaxPool", "Reshape", "Squeeze", "Transpose", "Unsqueeze")
 _CLIPPING = ("Relu", "Clip")
 _DECAY = 0.9
+_SMALLEST = 2.0**-64
 _CLIPPED = 1e-3
 """Share of values that the entropy method may clip. Where values gather at the ends of their range,
 as after a clipping activation, divergence alone would clip most of them."""
@@ -62,7 +62,10 @@ class Observed:
         """See one batch. `offset` varies which values are drawn."""
         flat = array.reshape(-1)
         low, high = float(flat.min()), float(flat.max())
-        self.low, self.high = min(self.low, low), max(self.high, high)
+        # numpy's minimum keeps a NaN, Python's may drop it.
+        self.low, self.high = float(np.minimum(self.low, low)), float(np.maximum(self.high, high))
+        if not np.isfinite([low, high]).all():
+            return
         old = self.average or (low, high)
         self.average = tuple(
             _DECAY * o + (1 - _DECAY) * n for o, n in zip(old, (low, high), strict=True)
@@ -74,8 +77,9 @@ class Observed:
         self._count(flat[offset % stride :: stride], max(abs(low), abs(high)))
 
     def _count(self, values: NDArray[Any], largest: float) -> None:
-        if largest > self.limit:
-            wider = 2.0 ** np.ceil(np.log2(largest)) if largest else 1.0
+        # Zeros alone, as a first batch may be, fix no scale.
+        wider = 2.0 ** np.ceil(np.log2(max(largest, _SMALLEST)))
+        if wider > self.limit:
             while self.limit and self.limit < wider:
                 merged = self.counts.reshape(-1, 2).sum(axis=1)
                 self.counts = np.pad(merged, BINS // 4)
@@ -133,21 +137,17 @@ def calibrate(
         InputError: an activation is NaN or infinite.
     """
     wanted, passed = _tensors(model.value, operators, keep)
-    observed = {name: Observed() for name in wanted}
-    histogram = method not in ("minmax", "moving_average")
-    seen = 0
-    with observer.work("calibrating", min(samples, len(split))) as progress:
-        for batch in _run(model, wanted, split, samples, threads):
-            for name, array in batch.items():
-                observed[name].add(array, seen, histogram=histogram)
-            count = len(next(iter(batch.values())))
-            seen += count
-            progress.advance(count)
-    for name, each in observed.items():
-        if not np.isfinite([each.low, each.high]).all():
-            raise InputError(f"{name} is NaN or infinite on the calibration data", where="quantize")
+    observed = observe(
+        model,
+        wanted,
+        split,
+        histogram=method not in ("minmax", "moving_average"),
+        samples=samples,
+        threads=threads,
+        observer=observer,
+    )
     choose = METHODS[method]
-    ranges = {name: _with_zero(choose(each)) for name, each in observed.items()}
+    ranges = {name: with_zero(choose(each)) for name, each in observed.items()}
     for name in passed:
         source = name
         while source in passed:
@@ -156,11 +156,46 @@ def calibrate(
             ranges[name] = ranges[source]
     return Calibration(
         method,
-        seen,
+        min(samples, len(split)),
         ranges,
         {name: (each.low, each.high) for name, each in observed.items()},
         tuple(name for name, each in observed.items() if each.low == each.high),
     )
+
+
+def observe(
+    model: Model,
+    names: list[str],
+    split: Split,
+    *,
+    histogram: bool,
+    samples: int,
+    threads: int,
+    observer: Observer,
+) -> dict[str, Observed]:
+    """What the float values `names` of a graph hold over at most `samples` samples.
+
+    Raises:
+        InputError: one is NaN or infinite.
+    """
+    observed = {name: Observed() for name in names}
+    seen = 0
+    with observer.work("calibrating", min(samples, len(split))) as progress:
+        for count, batch in _run(model, names, split, samples, threads):
+            for name, array in batch.items():
+                observed[name].add(array, seen, histogram=histogram)
+            seen += count
+            progress.advance(count)
+    for name, each in observed.items():
+        if not np.isfinite([each.low, each.high]).all():
+            raise InputError(f"{name} is NaN or infinite on some sample", where="calibration data")
+    return observed
+
+
+def symmetric(chosen: Range) -> Range:
+    """The range widened to reach as far below zero as above, so that zero is its middle."""
+    reach = max(abs(chosen[0]), abs(chosen[1]))
+    return -reach, reach
 
 
 def _tensors(
@@ -192,35 +227,26 @@ def _tensors(
 
 def _run(
     model: Model, wanted: list[str], split: Split, samples: int, threads: int
-) -> Iterator[dict[str, NDArray[Any]]]:
-    """The wanted tensors, batch by batch."""
-    graph = duplicate(model).value
-    held = {value.name for value in (*graph.graph.output, *graph.graph.input)}
-    for name in wanted:
-        if name not in held:
-            value = onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None)
-            graph.graph.output.append(value)
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
-    options.intra_op_num_threads = threads
-    session = onnxruntime.InferenceSession(
-        graph.SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
+) -> Iterator[tuple[int, dict[str, NDArray[Any]]]]:
+    """The wanted values, batch by batch, with the number of samples of each batch."""
+    session = observing(model.value, wanted, threads)
     fed = [spec.name for spec in model.inputs]
     computed = [name for name in wanted if name not in fed]
     data = split.named(fed)
 
-    def activations(feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    def activations(feeds: Mapping[str, NDArray[Any]]) -> tuple[int, dict[str, NDArray[Any]]]:
+        # Without names the runtime would give every output.
         arrays = session.run(computed, dict(feeds)) if computed else []
         made = dict(zip(computed, arrays, strict=True))
-        return made | {name: feeds[name] for name in wanted if name in fed}
+        count = len(next(iter(feeds.values())))
+        return count, made | {name: feeds[name] for name in wanted if name in fed}
 
-    first = activations(next(data.batches(1)))
+    _, first = activations(next(data.batches(1)))
     size = max(1, sum(array.nbytes for array in first.values()))
     yield from map(activations, data.batches(max(1, min(32, BYTES // size)), samples))
 
 
-def _with_zero(chosen: Range) -> Range:
+def with_zero(chosen: Range) -> Range:
     """Zero must be exact: padding and clipping produce it."""
     low, high = float(min(chosen[0], 0.0)), float(max(chosen[1], 0.0))
     return (low, high) if low < high else (low, low + 1e-6)

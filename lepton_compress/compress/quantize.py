@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from lepton_compress.artifacts import Model, StepContext, StepOutcome
 from lepton_compress.registry import Params, plugin
@@ -13,8 +13,23 @@ from lepton_compress.registry import Params, plugin
 class Quantize(Params):
     """How to quantise."""
 
-    activations: Literal["uint8", "int8"] = Field(
-        "uint8", description="x86 runs unsigned activations by signed weights fastest."
+    activations: Literal["auto", "uint8", "int8", "uint16"] = Field(
+        "auto",
+        description="`auto`: unsigned on x86, signed elsewhere. CPUs compute 16 bits in float.",
+    )
+    symmetric: bool = Field(
+        False, description="Ranges of activations reach as far below zero as above."
+    )
+    weight_bits: Literal["auto", 8, 7] = Field(
+        "auto", description="`auto`: 7 where sums of 8-bit products saturate, else 8."
+    )
+    saturating: Literal["auto"] | bool = Field(
+        "auto",
+        description="Whether the target adds two 8-bit products in a saturating 16-bit integer, as "
+        "x86 without VNNI does; `auto` looks at this processor.",
+    )
+    saturation_samples: Annotated[int, Field(ge=1)] = Field(
+        16, description="Calibration samples to compute with saturating arithmetic."
     )
     per_channel: bool = Field(True, description="A scale for each output channel of a weight.")
     calibration: Literal["minmax", "moving_average", "percentile", "entropy", "mse"] = Field(
@@ -27,24 +42,31 @@ class Quantize(Params):
     )
     keep: list[str] = Field([], description="Names of nodes to leave in float, as `inspect` shows.")
 
+    @model_validator(mode="after")
+    def _levels_searched(self) -> Self:
+        if self.activations == "uint16" and self.calibration in ("entropy", "mse"):
+            raise ValueError(
+                f"calibration {self.calibration} searches ranges for 256 levels; 16-bit "
+                "activations have enough of them: use minmax or percentile"
+            )
+        return self
+
 
 @plugin("step", "quantize", Quantize, form="graph")
 def quantize(model: Model, params: Quantize, context: StepContext) -> StepOutcome:
     """Static int8: weights and activations quantised, ranges from the calibration split.
 
-    See Jacob et al., 2018. The float graph stays as it is; signal to quantisation noise of the
-    outputs on calibration data stands in the statistics.
+    See Jacob et al., 2018. The float graph stays as it is. In the statistics stand the types and
+    bits chosen and why, the nodes that run in integers and in float, the ranges, the signal to
+    quantisation noise of the outputs on calibration data, and, for a target whose arithmetic
+    saturates, how often it does and what that costs.
     """
     from lepton_compress.compress import static_int8
 
     return static_int8.quantize(
         model,
         context.data.calibration,
-        activations=params.activations,
-        per_channel=params.per_channel,
-        method=params.calibration,
-        samples=params.samples,
-        keep=params.keep,
+        params,
         threads=context.threads,
         observer=context.observer,
     )

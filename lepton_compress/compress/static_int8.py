@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
@@ -13,10 +15,14 @@ from onnxruntime.quantization.calibrate import CalibrationMethod, TensorData, Te
 from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 
 from lepton_compress.artifacts import Model, Observer, Split, StepOutcome
-from lepton_compress.compress.calibration import calibrate
-from lepton_compress.errors import InputError
-from lepton_compress.load.forms import call, duplicate, signature
-from lepton_compress.registry import nearest
+from lepton_compress.compress import account, processor, saturation
+from lepton_compress.compress.calibration import Calibration, Range, calibrate, symmetric
+from lepton_compress.compress.prepare import prepare
+from lepton_compress.load.forms import duplicate, signature
+from lepton_compress.provenance import cpu
+
+if TYPE_CHECKING:
+    from lepton_compress.compress.quantize import Quantize
 
 OPERATORS = (
     "Add",
@@ -45,74 +51,106 @@ OPERATORS = (
 )
 """What ONNX Runtime's CPU provider runs in integers, or passes through unchanged."""
 
+_TYPES = {"uint8": QuantType.QUInt8, "int8": QuantType.QInt8, "uint16": QuantType.QUInt16}
 _WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
-_BATCH = 32
-_TYPES = {"uint8": QuantType.QUInt8, "int8": QuantType.QInt8}
 
 
 def quantize(
-    model: Model,
-    calibration: Split,
-    *,
-    activations: str,
-    per_channel: bool,
-    method: str,
-    samples: int,
-    keep: Sequence[str],
-    threads: int,
-    observer: Observer,
+    model: Model, calibration: Split, params: Quantize, *, threads: int, observer: Observer
 ) -> StepOutcome:
     """The quantised graph of a float graph.
 
+    Args:
+        model: a graph in float32.
+        calibration: inputs (samples, ...).
+
     Raises:
-        InputError: `keep` names no node, or the graph is quantised already.
+        InputError: `keep` names no node, the graph is quantised already, or the data do not fit.
     """
-    graph = model.value
-    nodes = [node.name for node in graph.graph.node]
-    for name in keep:
-        if name not in nodes:
-            raise InputError(
-                f"there is no node {name!r}", where="quantize: keep", mend=nearest(name, nodes)
-            )
-    if any(node.op_type in ("QuantizeLinear", "DequantizeLinear") for node in graph.graph.node):
-        raise InputError("the model is quantised already", where="quantize", mend="drop the step")
-    weighted = [
-        node.name
-        for node in graph.graph.node
-        if node.op_type in _WEIGHTED and node.name not in keep
-    ]
-    if not weighted:
+    ready = prepare(model, calibration, params.keep, "quantize")
+    nodes = account.weighted(ready.model.value)
+    if not any(
+        node.op_type in _WEIGHTED for name, node in nodes.items() if name not in params.keep
+    ):
         reason = f"the graph has none of {', '.join(_WEIGHTED)} to quantise"
-        return StepOutcome(model, changed=False, notes=(reason,))
+        return StepOutcome(model, changed=False, notes=(reason, *_reasons(nodes, params.keep)))
     calibrated = calibrate(
-        model,
-        calibration,
-        method=method,
+        ready.model,
+        ready.split,
+        method=params.calibration,
         operators=OPERATORS,
-        keep=keep,
-        samples=samples,
+        keep=params.keep,
+        samples=params.samples,
         threads=threads,
         observer=observer,
     )
+    if params.symmetric:
+        # Ranges as they are in effect: what is saved here is what the graph holds.
+        ranges = {name: symmetric(each) for name, each in calibrated.ranges.items()}
+        calibrated = replace(calibrated, ranges=ranges)
+    kind = processor.activations(params.activations, cpu())
+    saturating = processor.saturates(params.saturating, cpu())
+    bits = processor.weight_bits(
+        params.weight_bits, saturating=saturating.value and kind.value != "uint16"
+    )
+    outcome = insert(ready.model, calibrated.ranges, params, kind.value, bits.value)
+    statistics: dict[str, Any] = {
+        "calibration": calibrated.method,
+        "calibration_samples": calibrated.samples,
+        "activations": kind.told(),
+        "symmetric": params.symmetric,
+        "weight_bits": bits.told(),
+        "saturating": saturating.told(),
+    }
+    notes = [*ready.notes]
+    if saturating.value and kind.value != "uint16" and params.weight_bits in ("auto", 8):
+        # With `auto` the weights have seven bits by now; what eight would do is the reason.
+        eight = insert(ready.model, calibrated.ranges, params, kind.value, 8)
+        found = saturation.check(eight, ready.split, params.saturation_samples, observer)
+        statistics["saturation"] = asdict(found)
+        notes.append(found.told(bits.value))
+    statistics |= _account(ready.model, outcome, calibrated, params, kind.value)
+    statistics["output_sqnr_db"] = account.output_noise(ready.model, outcome, ready.split)
+    notes += account.left_in_float(statistics["weighted"]["float"])
+    if calibrated.constant:
+        notes.append(f"never varies on the calibration data: {', '.join(calibrated.constant)}")
+    return StepOutcome(outcome, changed=True, statistics=statistics, notes=tuple(notes))
+
+
+def insert(
+    model: Model, ranges: Mapping[str, Range], params: Quantize, activations: str, bits: int
+) -> Model:
+    """The graph with Q and DQ nodes around what `OPERATORS` names.
+
+    Args:
+        model: a graph with a type for every value.
+        ranges: tensor to the range to quantise over.
+        params: says what to keep in float, and whether scales are per channel and symmetric.
+        activations: "uint8", "int8" or "uint16"; the last takes ONNX Runtime's contributed
+            operators where the operator set (below 21) has none.
+        bits: of the weights, 8 or 7.
+    """
     tensors = TensorsData(
         CalibrationMethod.MinMax,
         {
             name: TensorData(lowest=np.float32(low), highest=np.float32(high))
-            for name, (low, high) in calibrated.ranges.items()
+            for name, (low, high) in ranges.items()
         },
     )
+    graph = model.value
     with _quiet():
         quantizer = QDQQuantizer(
             duplicate(model).value,
-            per_channel=per_channel,
-            reduce_range=False,
+            per_channel=params.per_channel,
+            reduce_range=bits == 7,
             weight_qType=QuantType.QInt8,
             activation_qType=_TYPES[activations],
             tensors_range=tensors,
             nodes_to_quantize=[],
-            nodes_to_exclude=list(keep),
+            nodes_to_exclude=list(params.keep),
             op_types_to_quantize=list(OPERATORS),
-            extra_options={"ActivationSymmetric": False, "WeightSymmetric": True},
+            # Told to be symmetric it keeps each Relu, which an asymmetric zero point stands for.
+            extra_options={"ActivationSymmetric": params.symmetric, "WeightSymmetric": True},
         )
         quantizer.quantize_model()
         quantizer.model.topological_sort()
@@ -120,39 +158,39 @@ def quantize(
     made.producer_name, made.producer_version = graph.producer_name, graph.producer_version
     del made.metadata_props[:]
     onnx.checker.check_model(made)
-    outcome = Model("graph", made, *signature(made))
-    held = {node.output[0] for node in made.graph.node if node.op_type == "DequantizeLinear"}
-    integer = [
-        node.name
-        for node in made.graph.node
-        if node.op_type in _WEIGHTED and set(node.input[:2]) <= held
-    ]
-    statistics = {
-        "calibration": calibrated.method,
-        "calibration_samples": calibrated.samples,
-        "weighted_nodes": [len(weighted), len(integer)],
-        "output_sqnr_db": _noise(model, outcome, calibration),
+    return Model("graph", made, *signature(made))
+
+
+def _account(
+    before: Model, after: Model, calibrated: Calibration, params: Quantize, activations: str
+) -> dict[str, Any]:
+    nodes = account.weighted(before.value)
+    held = {node.output[0] for node in after.value.graph.node if node.op_type == "DequantizeLinear"}
+    rounded = {node.name for node in after.value.graph.node if set(node.input[:2]) <= held}
+
+    def otherwise(name: str) -> str:
+        if name not in rounded:
+            return "an input of it is not quantised"
+        if activations == "uint16":
+            return "rounded to 16 bits, but CPUs have no integer kernel for them"
+        return "rounded, but ONNX Runtime has no integer kernel for it here"
+
+    reasons = _reasons(nodes, params.keep)
+    return {
+        "weighted": account.account(before, after, reasons, otherwise),
         "ranges": {name: list(pair) for name, pair in calibrated.ranges.items()},
         "seen": {name: list(pair) for name, pair in calibrated.seen.items()},
     }
-    left = sorted(set(weighted) - set(integer))
-    notes = [f"left in float: {', '.join(left)}"] if left else []
-    if calibrated.constant:
-        notes.append(f"never varies on the calibration data: {', '.join(calibrated.constant)}")
-    return StepOutcome(outcome, changed=True, statistics=statistics, notes=tuple(notes))
 
 
-def _noise(before: Model, after: Model, split: Split) -> float | None:
-    """Signal to quantisation noise of the first float output, in decibels."""
-    names = [spec.name for spec in before.inputs]
-    feeds = next(split.named(names).batches(_BATCH * 4))
-    wanted, given = call(before, feeds), call(after, feeds)
-    for name, reference in wanted.items():
-        if reference.dtype.kind == "f":
-            noise = float(np.square(reference - given[name], dtype=np.float64).sum())
-            signal = float(np.square(reference, dtype=np.float64).sum())
-            return round(10 * float(np.log10(signal / noise)), 2) if noise and signal else None
-    return None
+def _reasons(nodes: Mapping[str, onnx.NodeProto], keep: Collection[str]) -> dict[str, str]:
+    """Node to why it is not quantised, of those that are left out on purpose."""
+    found = {
+        name: f"ONNX Runtime has no static int8 kernel for {node.op_type}"
+        for name, node in nodes.items()
+        if node.op_type not in _WEIGHTED
+    }
+    return found | dict.fromkeys(keep, "named in `keep`")
 
 
 @contextlib.contextmanager

@@ -126,13 +126,17 @@ def _quiet() -> Iterator[None]:
 
 
 def _name_nodes(graph: onnx.GraphProto) -> None:
-    """Name each node `layer/Operator`, from the scopes that the exporter leaves in its metadata."""
+    """Name each node `layer/Operator`, from the scopes that the exporter leaves in its metadata. A
+    graph of another exporter keeps its names; where they are missing or doubled they are made up.
+    """
     seen: Counter[str] = Counter()
     for node in graph.node:
-        scopes = next((each.value for each in node.metadata_props if each.key == _SCOPES), "")
+        scopes = next((each.value for each in node.metadata_props if each.key == _SCOPES), None)
         # Written as a list of dotted names, the last but one of which is the layer.
-        parts = [part for part in scopes.strip("[]").replace("'", "").split(", ") if part]
+        parts = [part for part in (scopes or "").strip("[]").replace("'", "").split(", ") if part]
         name = f"{parts[-2]}/{node.op_type}" if len(parts) > 1 else node.op_type
+        if scopes is None:
+            name = node.name or node.op_type
         seen[name] += 1
         node.name = name if seen[name] == 1 else f"{name}_{seen[name]}"
 

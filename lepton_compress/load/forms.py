@@ -49,7 +49,7 @@ def fingerprint(model: Model) -> str:
     total = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
     for name, tensor in sorted(_tensors(module).items()):
         total.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)};".encode())
-        total.update(_bytes(tensor))
+        total.update(tensor_bytes(tensor))
     return total.hexdigest()
 
 
@@ -174,11 +174,15 @@ def _run_graph(graph: onnx.ModelProto, feeds: Feeds) -> list[np.ndarray]:
 def _run_torch(model: Model, feeds: Feeds) -> list[np.ndarray]:
     import torch
 
-    module = model.value if model.form == "module" else model.value.module()
     try:
         with torch.no_grad():
             given = {name: torch.from_numpy(array.copy()) for name, array in feeds.items()}
-            returned = module(**given)
+            if model.form == "module":
+                returned = model.value(**given)
+            else:
+                placed = _positional(model)
+                first = [given.pop(name) for name in placed]
+                returned = model.value.module()(*first, **given)
     except Exception as error:
         shapes = ", ".join(f"{name} {a.dtype}{list(a.shape)}" for name, a in feeds.items())
         raise InputError(
@@ -187,6 +191,12 @@ def _run_torch(model: Model, feeds: Feeds) -> list[np.ndarray]:
             mend="check the shape and dtype that the loader gives against what forward() takes",
         ) from error
     return [tensor.detach().numpy() for tensor in flatten(returned)]
+
+
+def _positional(model: Model) -> list[str]:
+    """The inputs that an exported program wants by position, as it was exported with them."""
+    places, _ = model.value.call_spec.in_spec.children()
+    return [spec.name for spec in model.inputs[: places.num_children]]
 
 
 def flatten(returned: Any) -> list[torch.Tensor]:
@@ -247,7 +257,8 @@ def _check_alike(before: torch.nn.Module, after: torch.nn.Module) -> None:
         )
 
 
-def _bytes(tensor: torch.Tensor) -> bytes:
+def tensor_bytes(tensor: torch.Tensor) -> bytes:
+    """A tensor's values as they lie in memory, whatever its type."""
     import torch
 
     flat = tensor.detach().cpu().contiguous().reshape(-1)

@@ -11,6 +11,7 @@ import types
 import uuid
 from typing import Any
 
+from lepton_compress.load.forms import tensor_bytes
 from lepton_compress.provenance import code_digest
 
 
@@ -52,17 +53,9 @@ class _Reader(pickle.Pickler):
             # Tied tensors train as one, so it counts which was seen before.
             number = self._tensors.setdefault(id(given), len(self._tensors))
             about = (number, str(given.dtype), tuple(given.shape), given.requires_grad)
-            return tuple, ((about, _bytes(given)),)
+            return tuple, ((about, tensor_bytes(given)),)
         return NotImplemented
 
 
 _LIBRARIES = ("builtins", "collections", "numpy", "torch", "types")
 """Their code counts by its version, which is part of every key."""
-
-
-def _bytes(tensor: Any) -> bytes:
-    import torch
-
-    flat = tensor.detach().cpu().contiguous().reshape(-1)
-    data: bytes = flat.view(torch.uint8).numpy().tobytes() if flat.numel() else b""
-    return data

@@ -30,12 +30,18 @@ REPORT = "report.md"
 T = TypeVar("T")
 
 
-def check_writable(out: Path) -> None:
+def check_writable(out: Path, workspace: Path) -> None:
     """Find out before a long run whether its folder can be made.
 
     Raises:
         OutputError: it cannot, or something that is not a run stands in its place.
     """
+    if workspace.resolve().is_relative_to(out.resolve()):
+        raise OutputError(
+            "would replace the workspace, which lies in it",
+            where=str(out),
+            mend="name another folder",
+        )
     if out.is_dir() and any(out.iterdir()) and not (out / RESULT).is_file():
         raise OutputError(
             f"is not empty and holds no {RESULT}", where=str(out), mend="name another folder"

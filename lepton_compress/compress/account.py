@@ -1,0 +1,84 @@
+"""What a scheme did: which nodes with weights the runtime computes in integers, which it does not
+and why, and how much noise that put on the outputs."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import onnx
+
+from lepton_compress.artifacts import Model, Split
+from lepton_compress.compress.session import optimised
+from lepton_compress.load.forms import call
+
+WEIGHTED = ("Attention", "Conv", "ConvTranspose", "GRU", "Gemm", "LSTM", "MatMul", "RNN")
+RECURRENT = ("GRU", "LSTM", "RNN")
+
+_SAMPLES = 128
+_INTEGER = ("ConvInteger", "DynamicQuantizeLSTM", "DynamicQuantizeMatMul", "MatMulInteger")
+_INTEGER += ("MatMulIntegerToFloat", "QAttention", "QGemm")
+
+
+def weighted(graph: onnx.ModelProto) -> dict[str, onnx.NodeProto]:
+    """By name: the nodes that multiply matrices, whether by weights or by each other."""
+    return {node.name: node for node in graph.graph.node if node.op_type in WEIGHTED}
+
+
+def integer_nodes(graph: onnx.ModelProto) -> dict[str, str]:
+    """By node name: the integer operator that ONNX Runtime computes it with, in the graph as
+    optimised on this machine."""
+    return {
+        node.name: node.op_type
+        for node in optimised(graph, fused=True).graph.node
+        if node.op_type.startswith("QLinear") or node.op_type in _INTEGER
+    }
+
+
+def account(
+    before: Model, after: Model, reasons: Mapping[str, str], otherwise: Callable[[str], str]
+) -> dict[str, Any]:
+    """Of a quantised graph: `integer`, node to the integer operator that runs it, and `float`,
+    node to the reason.
+
+    Args:
+        before, after: the float and the quantised graph.
+        reasons: node to why it was left in float on purpose.
+        otherwise: from a node's name to why it runs in float all the same.
+    """
+    runs = integer_nodes(after.value)
+    names = weighted(before.value)
+    return {
+        "integer": {name: runs[name] for name in names if name in runs},
+        "float": {name: reasons.get(name) or otherwise(name) for name in names if name not in runs},
+    }
+
+
+def left_in_float(reasons: Mapping[str, str]) -> list[str]:
+    """One line for each reason, with the nodes that it holds for."""
+    grouped: defaultdict[str, list[str]] = defaultdict(list)
+    for name, why in reasons.items():
+        grouped[why].append(name)
+    return [f"left in float: {', '.join(names)} ({why})" for why, names in grouped.items()]
+
+
+def output_noise(before: Model, after: Model, split: Split) -> float | None:
+    """Signal to quantisation noise of the first float output, in decibels; None if the outputs
+    are equal or zero."""
+    names = [spec.name for spec in before.inputs]
+    feeds = next(split.named(names).batches(_SAMPLES))
+    wanted, given = call(before, feeds), call(after, feeds)
+    for name, reference in wanted.items():
+        if reference.dtype.kind == "f":
+            return signal_to_noise(reference, given[name])
+    return None
+
+
+def signal_to_noise(reference: np.ndarray, given: np.ndarray) -> float | None:
+    """10 log10 of the energy of the reference over that of the difference."""
+    wanted = reference.astype(np.float64)
+    noise = float(np.square(wanted - given).sum())
+    signal = float(np.square(wanted).sum())
+    return round(10 * float(np.log10(signal / noise)), 2) if noise and signal else None

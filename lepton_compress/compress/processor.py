@@ -1,0 +1,74 @@
+"""What a processor's integer arithmetic asks of a quantised model.
+
+Unsigned activations by signed weights are what x86 multiplies fastest. Without VNNI it does so by
+`vpmaddubsw`, which adds two products in a saturating 16-bit integer: 255 * 127 * 2 does not fit,
+255 * 64 * 2 does, hence weights of seven bits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+_X86 = ("x86_64", "amd64", "i386", "i686", "x86")
+_EXACT = ("avx_vnni", "avx512_vnni", "amx_int8")
+"""Extensions that add products in 32 bits."""
+
+
+@dataclass(frozen=True)
+class Decision:
+    """A value, and why it was taken."""
+
+    value: Any
+    why: str
+
+    def told(self) -> dict[str, Any]:
+        """As it stands in a step's statistics."""
+        return {"value": self.value, "why": self.why}
+
+
+def activations(asked: str, processor: Mapping[str, Any]) -> Decision:
+    """The integer type of activations: `asked`, or what the processor multiplies fastest.
+
+    Args:
+        asked: "auto", or a numpy name of an integer type.
+        processor: as `provenance.cpu` describes it.
+    """
+    if asked != "auto":
+        return Decision(asked, "asked for")
+    if _is_x86(processor):
+        return Decision("uint8", "x86 multiplies unsigned activations by signed weights fastest")
+    return Decision("int8", f"{processor['machine']} multiplies signed by signed fastest")
+
+
+def saturates(asked: bool | Literal["auto"], processor: Mapping[str, Any]) -> Decision:
+    """Whether sums of two 8-bit products saturate on the target.
+
+    Args:
+        asked: "auto" looks at the processor; a bool speaks of another one.
+        processor: as `provenance.cpu` describes it.
+    """
+    if asked != "auto":
+        return Decision(asked, "asked for")
+    if not _is_x86(processor):
+        return Decision(False, f"{processor['machine']} adds products in 32 bits")
+    found = [name for name in _EXACT if name in processor["extensions"]]
+    if found:
+        return Decision(False, f"{found[0]} adds products in 32 bits")
+    if not processor["extensions"]:
+        return Decision(True, "the processor's extensions are not known, so the worst is assumed")
+    return Decision(True, "x86 without VNNI adds two products in a saturating 16-bit integer")
+
+
+def weight_bits(asked: int | Literal["auto"], *, saturating: bool) -> Decision:
+    """Seven bits where eight would saturate."""
+    if asked != "auto":
+        return Decision(asked, "asked for")
+    if saturating:
+        return Decision(7, "sums of two products with 8-bit weights would saturate")
+    return Decision(8, "sums of products are exact")
+
+
+def _is_x86(processor: Mapping[str, Any]) -> bool:
+    return str(processor["machine"]).lower() in _X86

@@ -1,0 +1,146 @@
+"""Where the time goes: ONNX Runtime's own profiler, a floor under its kernels, and medians taken
+in turns. Quick looks, not the measurements that gates judge."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lepton_compress.explain.runtime_graph import RuntimeNode, read, session_options
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    Feeds = Mapping[str, np.ndarray]
+
+WARM_UP = 5
+CAP = 3.0
+"""Seconds after which no more runs are started."""
+RUNS = 60
+_KERNEL = "_kernel_time"
+_MICRO = 1e-6
+_SHORT = {"float": "float32", "double": "float64"}
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """One node as it ran: `seconds` is the mean over runs, warm-up left out. Times come in whole
+    microseconds, so that only a mean can tell short ones apart."""
+
+    name: str
+    operator: str
+    takes: str
+    gives: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Profiled:
+    """A profile, and the graph that it is of."""
+
+    nodes: tuple[RuntimeNode, ...]
+    kernels: tuple[Kernel, ...]
+
+
+def profile(path: Path, feeds: Feeds) -> Profiled:
+    """Run a file with the profiler on, all optimisations on, on one thread."""
+    import onnxruntime
+
+    with tempfile.TemporaryDirectory() as folder:
+        options = session_options()
+        options.enable_profiling = True
+        options.profile_file_prefix = str(Path(folder) / "profile")
+        written = Path(folder) / "optimised.onnx"
+        options.optimized_model_filepath = str(written)
+        session = onnxruntime.InferenceSession(
+            str(path), options, providers=["CPUExecutionProvider"]
+        )
+        end = time.perf_counter() + CAP
+        for run in range(WARM_UP + RUNS):
+            session.run(None, dict(feeds))
+            if run > WARM_UP and time.perf_counter() > end:
+                break
+        events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
+        return Profiled(read(written), _kernels(events))
+
+
+def _kernels(events: Sequence[Mapping[str, Any]]) -> tuple[Kernel, ...]:
+    """Every node of the profile once."""
+    taken: defaultdict[tuple[str, str], list[float]] = defaultdict(list)
+    about: dict[tuple[str, str], Mapping[str, Any]] = {}
+    for event in events:
+        name = str(event.get("name", ""))
+        if event.get("cat") == "Node" and name.endswith(_KERNEL):
+            key = (name.removesuffix(_KERNEL), str(event["args"].get("node_index", "")))
+            taken[key].append(event["dur"] * _MICRO)
+            about[key] = event["args"]
+    return tuple(
+        Kernel(
+            name=key[0],
+            operator=str(about[key]["op_name"]),
+            takes=_dtype(about[key].get("input_type_shape")),
+            gives=_dtype(about[key].get("output_type_shape")),
+            seconds=statistics.fmean(_usual(seconds[WARM_UP:] or seconds)),
+        )
+        for key, seconds in taken.items()
+    )
+
+
+def _usual(seconds: list[float]) -> list[float]:
+    """Without the slowest tenth, when something else had the processor."""
+    return sorted(seconds)[: max(1, round(0.9 * len(seconds)))]
+
+
+def _dtype(tensors: Any) -> str:
+    """Element type of the first tensor in an event's list of `{type: shape}`."""
+    first = next(iter(tensors[0]), "") if tensors else ""
+    return _SHORT.get(first, first)
+
+
+def floor() -> float:
+    """Seconds that the profiler tells of a kernel with one number to compute."""
+    import numpy as np
+    from onnx import TensorProto, helper, save
+
+    names = [f"x{step}" for step in range(9)]
+    nodes = [
+        helper.make_node("Softsign", [a], [b], b)
+        for a, b in zip(names[:-1], names[1:], strict=True)
+    ]
+    ends = [helper.make_tensor_value_info(n, TensorProto.FLOAT, [1]) for n in (names[0], names[-1])]
+    graph = helper.make_graph(nodes, "floor", ends[:1], ends[1:])
+    opset = [helper.make_opsetid("", 17)]
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "floor.onnx"
+        save(helper.make_model(graph, opset_imports=opset, ir_version=8), path)
+        kernels = profile(path, {names[0]: np.ones(1, np.float32)}).kernels
+    return statistics.median(kernel.seconds for kernel in kernels)
+
+
+def latencies(paths: Sequence[Path], feeds: Sequence[Feeds]) -> list[float]:
+    """Median seconds of one call of each file, taken in turns so that drift hits all alike."""
+    import onnxruntime
+
+    sessions = [
+        onnxruntime.InferenceSession(
+            str(path), session_options(), providers=["CPUExecutionProvider"]
+        )
+        for path in paths
+    ]
+    taken: list[list[float]] = [[] for _ in paths]
+    end = time.perf_counter() + CAP
+    for run in range(WARM_UP + RUNS):
+        for held, session, given in zip(taken, sessions, feeds, strict=True):
+            start = time.perf_counter()
+            session.run(None, dict(given))
+            held.append(time.perf_counter() - start)
+        if run > WARM_UP and time.perf_counter() > end:
+            break
+    return [statistics.median(each[WARM_UP:] or each) for each in taken]
