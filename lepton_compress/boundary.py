@@ -127,10 +127,10 @@ def guarded(program: Callable[[], Any]) -> int:
     try:
         code = program()
     except typer.Exit as leaving:
-        return leaving.exit_code
+        # typer makes this of Ctrl-C.
+        return _interrupted() if leaving.exit_code == EXIT_INTERRUPTED else leaving.exit_code
     except (typer.Abort, KeyboardInterrupt):
-        _say("interrupted; the same command goes on where it stopped")
-        return EXIT_INTERRUPTED
+        return _interrupted()
     except typer.exceptions.TyperException as error:  # usage
         return _report_usage(error)
     except LeptonError as error:
@@ -145,6 +145,11 @@ def guarded(program: Callable[[], Any]) -> int:
         said = str(error).strip().splitlines() or [""]
         return _report(LeptonError(f"unexpected {type(error).__name__}: {said[0]}"), error)
     return code if isinstance(code, int) else 0
+
+
+def _interrupted() -> int:
+    _say("interrupted; the same command goes on where it stopped")
+    return EXIT_INTERRUPTED
 
 
 def _report_usage(error: Exception) -> int:

@@ -31,7 +31,7 @@ PATCHES = 8192
 """Of a layer, that one batch adds to its moments; they are drawn evenly."""
 _BATCH = 8
 _DAMP = 0.01
-"""Added to the moments' diagonal, as a share of its mean, so that rare directions do not overfit."""
+"""Added to the diagonal of the moments, as a share of its mean, against overfitting rare inputs."""
 
 
 @dataclass(frozen=True)

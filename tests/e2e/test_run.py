@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 import shutil
 import signal
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -49,12 +49,12 @@ def history(bench: Bench, candidate: str, out: str = "runs/tiny") -> dict[str, b
 
 
 @pytest.fixture(scope="session")
-def ran(furnished: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Bench, Done]]:
+def ran(furnished: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Bench, Done]:
     """The small module's recipe after its first run. Look, do not touch."""
     bench = copy_of(furnished, tmp_path_factory.mktemp("ran") / "bench")
     done = bench.lepton("run", "module.yaml")
     assert done.code == EXIT_OK, done
-    yield bench, done
+    return bench, done
 
 
 @pytest.fixture
@@ -65,7 +65,7 @@ def again(ran: tuple[Bench, Done], tmp_path: Path) -> Bench:
 
 class TestFirstRun:
     def test_one_table_is_printed(self, ran: tuple[Bench, Done]) -> None:
-        bench, done = ran
+        _, done = ran
         lines = done.out.splitlines()
         assert lines[0] == "tiny"
         heading = r" variant +accuracy +drop \(95 %\) +size +p50 +ratio \(95 %\) +gates *"
@@ -194,22 +194,20 @@ class TestSecondRun:
         for label in ("quantize", "export onnx"):
             for folder in again.entries()[label]:
                 shutil.rmtree(folder)
-        shutil.rmtree(*(f for f in again.entries()["lower"] if lowered_from(f, "distil", again)))
+        shutil.rmtree(smallest(again.entries()["lower"]))
         done = again.lepton("run", "module.yaml")
         assert done.code == EXIT_OK, done
         assert again.digests() == first
         assert history(again, "small")["distil"] is False
         note = rf"store entry {entry.name[:12]} is damaged \(weights\.safetensors .*\)"
-        (said,) = again.result()["notes"]
+        (said,) = [each for each in again.result()["notes"] if "store entry" in each]
         assert re.match(note, said)
         assert re.search(f"note: {note}", done.out)
 
 
-def lowered_from(entry: Path, step: str, bench: Bench) -> bool:
-    """Whether a lowering in the store is the one behind a step: the one with fewer weights."""
-    sizes = {each: (each / "model.onnx").stat().st_size for each in bench.entries()["lower"]}
-    assert step == "distil"
-    return sizes[entry] == min(sizes.values())
+def smallest(lowered: list[Path]) -> Path:
+    """The lowering of the pruned model."""
+    return min(lowered, key=lambda each: (each / "model.onnx").stat().st_size)
 
 
 class TestOtherForms:
@@ -273,15 +271,15 @@ class TestDisturbed:
     def test_killed_again_and_again_it_ends_with_the_same_artifacts(
         self, ran: tuple[Bench, Done], bench: Bench
     ) -> None:
-        def count() -> int:
-            return sum(map(len, bench.entries().values()))
+        def busy_after(finished: int) -> bool:
+            """Whether that many results are finished, and another one is being made."""
+            making = (bench.folder / ".lepton" / "store" / "tmp").glob("*")
+            return sum(map(len, bench.entries().values())) >= finished and any(making)
 
         kills = 0
         for finished in (0, 2, 4, 6, 9):
-            process = bench.start("run", "module.yaml", start_new_session=True)
-            making = bench.folder / ".lepton" / "store" / "tmp"
-            busy = lambda n=finished: count() >= n and making.is_dir() and any(making.iterdir())  # noqa: E731
-            if wait_until(busy, process):
+            process = bench.start("run", "module.yaml")
+            if wait_until(functools.partial(busy_after, finished), process):
                 kill(process)
                 kills += 1
             else:
@@ -291,9 +289,7 @@ class TestDisturbed:
         done = bench.lepton("run", "module.yaml")
         assert done.code == EXIT_OK, done
         assert bench.digests() == ran[0].digests()
-        assert bench.result()["notes"] == ran[0].result()["notes"] or all(
-            "baseline against itself" in note for note in bench.result()["notes"]
-        )
+        assert not any("damaged" in note for note in bench.result()["notes"])
         assert True in history(bench, "small").values()
 
     @pytest.mark.slow
