@@ -11,26 +11,25 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from lepton_compress.artifacts import (
-    Artifact,
-    Candidate,
-    Choice,
-    Dataset,
-    MetricOutcome,
-    Model,
-    Parity,
-    Profile,
-    RunResult,
-    Score,
-    Split,
-    Status,
-    StepContext,
-    StepOutcome,
-    Verdict,
-)
-from lepton_compress.errors import LeptonError, UserError
-
 if TYPE_CHECKING:
+    from lepton_compress.artifacts import (
+        Artifact,
+        Candidate,
+        Choice,
+        Dataset,
+        MetricOutcome,
+        Model,
+        Parity,
+        Profile,
+        RunResult,
+        Score,
+        Split,
+        Status,
+        StepContext,
+        StepOutcome,
+        Verdict,
+    )
+    from lepton_compress.errors import LeptonError, UserError
     from lepton_compress.library import compress
     from lepton_compress.pipeline import run
     from lepton_compress.registry import Params, plugin
@@ -65,9 +64,12 @@ __all__ = [
 ]
 
 _ON_USE = {
+    **dict.fromkeys(__all__, "lepton_compress.artifacts"),
+    "LeptonError": "lepton_compress.errors",
+    "UserError": "lepton_compress.errors",
     "Params": "lepton_compress.registry",
-    "compress": "lepton_compress.library",
     "plugin": "lepton_compress.registry",
+    "compress": "lepton_compress.library",
     "read_result": "lepton_compress.report.folder",
     "run": "lepton_compress.pipeline",
 }

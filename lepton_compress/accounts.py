@@ -236,7 +236,8 @@ class Account:
         arithmetic_db: of the same outputs against the artifact's own graph computed without
             integer kernels: what these kernels' arithmetic adds.
         changed: share of samples whose largest output is another one; None for a single output.
-        latency, reference_latency: medians of one call of one sample, in seconds, taken in turns.
+        latency, reference_latency: of one call of one sample, in seconds, taken in turns; a quick
+            look, not what gates judge.
         floor: seconds of a kernel that has next to nothing to do.
         shared: tied weights.
         inputs: calibration against evaluation data.

@@ -262,6 +262,11 @@ class Score:
     drop: float | None = None
     drop_interval: tuple[float, float] | None = None
 
+    @property
+    def is_share(self) -> bool:
+        """Whether it is read as a share of one, in per cent, as an accuracy is and an error not."""
+        return self.higher_is_better and abs(self.value) <= 1
+
 
 @dataclass(frozen=True)
 class Profile:

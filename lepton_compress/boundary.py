@@ -7,6 +7,7 @@ the processes they start print there. What the tool says itself goes to the real
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
 import logging
 import os
@@ -59,6 +60,7 @@ def working(*, quiet: bool = False) -> Iterator[Stage]:
     """
     from lepton_compress.report.progress import Bars
 
+    gc.enable()
     handle, name = tempfile.mkstemp(prefix="lepton-compress-", suffix=".log")
     path = Path(name)
     handler = logging.FileHandler(path)
@@ -127,10 +129,9 @@ def guarded(program: Callable[[], Any]) -> int:
     try:
         code = program()
     except typer.Exit as leaving:
-        # typer makes this of Ctrl-C.
-        return _interrupted() if leaving.exit_code == EXIT_INTERRUPTED else leaving.exit_code
+        code = leaving.exit_code
     except (typer.Abort, KeyboardInterrupt):
-        return _interrupted()
+        code = EXIT_INTERRUPTED
     except typer.exceptions.TyperException as error:  # usage
         return _report_usage(error)
     except LeptonError as error:
@@ -144,12 +145,9 @@ def guarded(program: Callable[[], Any]) -> int:
     except Exception as error:  # the last resort that the exit codes promise
         said = str(error).strip().splitlines() or [""]
         return _report(LeptonError(f"unexpected {type(error).__name__}: {said[0]}"), error)
+    if code == EXIT_INTERRUPTED:  # typer itself may have caught the Ctrl-C
+        _say("interrupted; the same command goes on where it stopped")
     return code if isinstance(code, int) else 0
-
-
-def _interrupted() -> int:
-    _say("interrupted; the same command goes on where it stopped")
-    return EXIT_INTERRUPTED
 
 
 def _report_usage(error: Exception) -> int:

@@ -30,7 +30,7 @@ from lepton_compress.artifacts import (
 from lepton_compress.errors import InputError, PluginError
 from lepton_compress.job import Job
 from lepton_compress.load import forms
-from lepton_compress.provenance import code_digest, file_code_digest
+from lepton_compress.provenance import code_digest, cpu, file_code_digest
 from lepton_compress.recipe import BASELINE, StepUse
 from lepton_compress.registry import Plugin
 from lepton_compress.store import Entry, Store, key
@@ -106,6 +106,8 @@ def _stepped(job: Job, node: Node, step: StepUse, place: tuple[str | int, ...]) 
         model=job.origin.fingerprint,
         seed=job.recipe.seed,
         threads=job.recipe.threads,
+        # Steps choose by it, and sums differ in their last bits from one to the next.
+        processor=[cpu()["machine"], cpu()["extensions"]],
     )
     return Node(mark, node.form, node, step, place)
 

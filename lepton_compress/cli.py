@@ -3,7 +3,9 @@ needs it."""
 
 from __future__ import annotations
 
+import gc
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -30,6 +32,10 @@ app = typer.Typer(
 
 def main() -> None:
     """Entry point of the program."""
+    # Until a command works, there is nothing to collect; `working` turns it on again.
+    gc.disable()
+    # pydantic would look through every installed distribution for plug-ins of its own.
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     sys.exit(guarded(lambda: app(standalone_mode=False)))
 
 

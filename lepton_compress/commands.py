@@ -19,6 +19,7 @@ from lepton_compress.options import (
     RecipePath,
     TrustPickle,
     Workspace,
+    complete_model,
     deliver,
 )
 
@@ -113,6 +114,67 @@ def init(
             force=force,
         )
         deliver(stage, written, view.show, as_json=as_json)
+
+
+@looking.command(
+    epilog="Example: `lepton-compress explain runs/digits-cnn:int8`",
+)
+def explain(
+    artifact: Annotated[
+        str,
+        typer.Argument(
+            metavar="ARTIFACT",
+            help="An .onnx file, or a candidate in the folder of a run, as runs/digits-cnn:int8.",
+            autocompletion=complete_model,
+        ),
+    ],
+    against: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Its float counterpart; found in its run by default."),
+    ] = None,
+    recipe: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Take samples from this recipe's data."),
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Take samples from this .npz file.")
+    ] = None,
+    calibration: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="An .npz of what it was calibrated on, with --data."),
+    ] = None,
+    samples: Annotated[int, typer.Option(min=1, help="Run at most this many samples.")] = 64,
+    cpu: Annotated[
+        str | None,
+        typer.Option(
+            metavar="EXTENSIONS",
+            help="Vector extensions of the processor to judge for, such as avx2; this machine's "
+            "by default.",
+        ),
+    ] = None,
+    every: Annotated[bool, typer.Option("--all", help="Show every node.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Explain what an artifact lost: node by node, and the likely causes with their mends.
+
+    Each node with its ranges, its error on real samples, its share of the time, and whether it
+    really runs in int8.
+    """
+    with working(quiet=as_json) as stage:
+        from lepton_compress.explain import subject
+        from lepton_compress.report import explain as view
+
+        found = subject.explain(
+            artifact,
+            against=against,
+            recipe_path=recipe,
+            data=data,
+            calibration=calibration,
+            samples=samples,
+            extensions=cpu,
+            observer=stage.observer,
+        )
+        deliver(stage, found, view.show_all if every else view.show, as_json=as_json)
 
 
 @looking.command(epilog="Example: `lepton-compress doctor`")

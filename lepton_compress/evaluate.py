@@ -56,9 +56,13 @@ def score(
     made, where = measure(outputs, targets), f"metric {metric}"
     if not isinstance(made, MetricOutcome):
         raise PluginError(f"returned {type(made).__name__}, not a MetricOutcome", where=where)
-    value, outcomes, interval = float(made.value), None, (math.nan, math.nan)
-    if made.outcomes is not None and math.isfinite(value):
-        terms = np.asarray(made.outcomes, dtype=np.float64)
+    outcomes, interval = None, (math.nan, math.nan)
+    try:
+        value = float(made.value)
+        terms = None if made.outcomes is None else np.asarray(made.outcomes, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise PluginError(f"its value or outcomes are no numbers ({error})", where=where) from error
+    if terms is not None and math.isfinite(value):
         if terms.shape != (len(targets),) or not math.isclose(
             terms.mean(), value, rel_tol=1e-6, abs_tol=1e-9
         ):

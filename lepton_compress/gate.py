@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from lepton_compress.artifacts import (
     Artifact,
@@ -24,6 +24,8 @@ from lepton_compress.units import show_bytes, show_percent, show_seconds
 
 PARITY = "parity"
 """Always judged: an artifact that does not compute what its source does is never chosen."""
+RUNS = "runs"
+"""Judged where a target could not run an artifact, which is then not chosen for it."""
 
 Interval = tuple[float, float]
 Shower = Callable[[float], str]
@@ -67,6 +69,7 @@ class _Reading:
     interval: Interval | None
     at_most: bool
     missing: str = ""
+    share: bool = False
 
 
 def _exact(value: float) -> _Reading:
@@ -78,6 +81,11 @@ def judge(recipe: Recipe, measured: Measured) -> tuple[Verdict, ...]:
     verdicts = []
     for artifact in measured.artifacts:
         verdicts.append(_judge_parity(artifact, measured.parities_of(artifact)))
+        verdicts += [
+            _judge_failure(profile)
+            for profile in measured.profiles
+            if _same(profile, artifact) and profile.status == "failed"
+        ]
         for name, gate in recipe.gates.items():
             for target in _targets(recipe, name, gate):
                 reading = _read(name, gate, artifact, target, recipe, measured)
@@ -100,7 +108,10 @@ def passed(recipe: Recipe, choices: Iterable[Choice], verdicts: Iterable[Verdict
 
 
 def pareto(points: Sequence[tuple[float, ...]]) -> list[int]:
-    """Indices of the points that no other point beats; lower is better in every coordinate."""
+    """Indices of the points that no other point beats; lower is better in every coordinate.
+
+    A point with a NaN, for something not measured, is not among them.
+    """
 
     def beats(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
         return one != other and all(a <= b for a, b in zip(one, other, strict=True))
@@ -108,7 +119,8 @@ def pareto(points: Sequence[tuple[float, ...]]) -> list[int]:
     return [
         index
         for index, point in enumerate(points)
-        if not any(beats(other, point) for other in points)
+        if not any(math.isnan(each) for each in point)
+        and not any(beats(other, point) for other in points)
     ]
 
 
@@ -128,17 +140,17 @@ def _judge_parity(artifact: Artifact, parities: Sequence[Parity]) -> Verdict:
         else "was not compared with its source"
     )
     observed = None if worst is None else worst * limit
+    one = artifact
     return Verdict(
-        artifact.candidate,
-        artifact.format,
-        None,
-        PARITY,
-        status,
-        observed,
-        None,
-        limit,
-        True,
-        reason,
+        one.candidate, one.format, None, PARITY, status, observed, None, limit, True, reason
+    )
+
+
+def _judge_failure(profile: Profile) -> Verdict:
+    one, why = profile, f"cannot run there ({profile.reason})"
+    fail, unlimited = Status.FAIL, math.nan
+    return Verdict(
+        one.candidate, one.format, one.target, RUNS, fail, None, None, unlimited, False, why
     )
 
 
@@ -161,13 +173,16 @@ def _read(
         metric = gate.metric or recipe.metrics[0].name
         score = measured.score_of(artifact, metric)
         if score is None or math.isnan(score.value):
-            why = "no value" if score else "not measured"
-            return _Reading(None, None, True, f"{metric} has {why}")
+            why = "has no value" if score else "was not measured"
+            return _Reading(None, None, True, f"{metric} {why}")
         if name == "score":
-            return _Reading(score.value, _known(score.interval), not score.higher_is_better)
+            lower = not score.higher_is_better
+            return _Reading(score.value, _known(score.interval), lower, share=score.is_share)
         if artifact.candidate == measured.baseline:
-            return _exact(0.0)  # it is what the others are compared with
-        return _Reading(score.drop, _known(score.drop_interval), True, "nothing to compare with")
+            exact = _exact(0.0)  # it is what the others are compared with
+            return replace(exact, share=score.is_share)
+        interval, missing = _known(score.drop_interval), "nothing to compare with"
+        return _Reading(score.drop, interval, True, missing, share=score.is_share)
     if name == "size":
         return _exact(artifact.bytes)
     if name == "size_ratio":
@@ -202,7 +217,7 @@ def _decide(
     name: str, gate: Gate, artifact: Artifact, target: str | None, reading: _Reading
 ) -> Verdict:
     limit: float = gate.limit  # type: ignore[attr-defined]
-    shown = _shower(name, limit)
+    shown = _shower(name, share=reading.share)
     status, reason = _status(reading, limit, strict=gate.strict, shown=shown)
     return Verdict(
         artifact.candidate,
@@ -236,13 +251,13 @@ def _status(reading: _Reading, limit: float, *, strict: bool, shown: Shower) -> 
     return (Status.PASS if inside else Status.FAIL if outside else Status.INCONCLUSIVE), said
 
 
-def _shower(name: str, limit: float) -> Shower:
+def _shower(name: str, *, share: bool) -> Shower:
     if name in ("latency", "cold_start"):
         return show_seconds
     if name in ("size", "peak_memory"):
         return show_bytes
     if name in ("score", "drop"):
-        return show_percent if limit <= 1 else _show_number
+        return show_percent if share else _show_number
     return _show_factor
 
 
@@ -256,62 +271,75 @@ def _select(target: str, recipe: Recipe, measured: Measured, verdicts: Sequence[
             and verdict.status is not Status.PASS
         ]
 
-    metric = recipe.metrics[0].name
+    def rank(artifact: Artifact) -> tuple[float, ...]:
+        return _rank(artifact, target, recipe, measured)
+
     good = [artifact for artifact in measured.artifacts if not fails(artifact)]
     variants = [artifact for artifact in good if artifact.candidate != measured.baseline]
-    base = next((a for a in measured.artifacts if a.candidate == measured.baseline), None)
-    better = [each for each in variants if _improves(each, base, target, recipe, measured)]
+    originals = [each for each in measured.artifacts if each.candidate == measured.baseline]
+    base = min((each for each in originals if each in good), key=rank, default=None)
+    # An original that fails a gate is no competitor: what passes is then better at any speed.
+    better = [
+        each for each in variants if base is None or _improves(each, base, target, recipe, measured)
+    ]
     if better:
-        best = min(better, key=lambda each: _rank(each, target, recipe, measured))
-        return Choice(
-            target, best.candidate, best.format, _praise(best, target, metric, measured), True
-        )
-    if base is None:
-        return Choice(target, None, None, "there is no artifact", False)
-    if base in good:
+        best = min(better, key=rank)
+        why = _praise(best, target, recipe.metrics[0].name, measured)
+        if base is None and originals:
+            why += "; the original does not pass the gates"
+        return Choice(target, best.candidate, best.format, why, True)
+    if base is not None:
         what = {"fastest": "faster", "smallest": "smaller", "most_accurate": "more accurate"}
         why = f"no variant that passes the gates is {what[recipe.select]} than the original"
         if not variants:
             why = "no variant passes the gates: " + _blame(measured, verdicts, target)
         return Choice(target, base.candidate, base.format, why, True)
-    broken = next((v for v in verdicts if _same(v, base) and v.gate == PARITY), None)
-    if broken is not None and broken.status is not Status.PASS:
-        return Choice(target, None, None, f"even the baseline's artifact {broken.reason}", False)
+    if not originals:
+        return Choice(target, None, None, "there is no artifact", False)
+    usable = [each for each in originals if not any(v.gate in (PARITY, RUNS) for v in fails(each))]
+    if not usable:
+        said = next(v for v in fails(originals[0]) if v.gate in (PARITY, RUNS)).reason
+        return Choice(target, None, None, f"even the baseline's artifact {said}", False)
+    base = min(usable, key=rank)
     why = "nothing passes the gates: " + _blame(measured, verdicts, target)
     return Choice(target, base.candidate, base.format, why, False)
 
 
 def _improves(
-    artifact: Artifact, base: Artifact | None, target: str, recipe: Recipe, measured: Measured
+    artifact: Artifact, base: Artifact, target: str, recipe: Recipe, measured: Measured
 ) -> bool:
     """Whether it beats the original in what the recipe selects for, beyond the machine's noise."""
-    if base is None:
-        return True
     if recipe.select == "smallest":
         return artifact.bytes < base.bytes
-    metric = recipe.metrics[0].name
     if recipe.select == "most_accurate":
-        score = measured.score_of(artifact, metric)
-        return score is not None and score.drop is not None and score.drop < 0
+        return _drop(artifact, recipe, measured) < _drop(base, recipe, measured)
     profile = measured.profile_of(artifact, target)
     if profile is None or profile.ratio is None or profile.ratio_interval is None:
         return False
+    original = measured.profile_of(base, target)
+    reached = original.ratio if original and original.ratio is not None else 1.0
     # What the baseline differs by from itself is no gain.
     noise = abs((profile.noise or 1.0) - 1.0)
-    return profile.ratio_interval[1] < 1.0 and profile.ratio < 1.0 - noise
+    return profile.ratio_interval[1] < reached and profile.ratio < reached * (1.0 - noise)
 
 
-def _rank(
-    artifact: Artifact, target: str, recipe: Recipe, measured: Measured
-) -> tuple[float, float]:
+def _rank(artifact: Artifact, target: str, recipe: Recipe, measured: Measured) -> tuple[float, ...]:
+    """Lower is better. Where there is no ratio, as the original did not run, the time counts."""
     profile = measured.profile_of(artifact, target)
     ratio = profile.ratio if profile and profile.ratio is not None else math.inf
+    median = profile.latency.get("p50", math.inf) if profile else math.inf
     if recipe.select == "smallest":
-        return artifact.bytes, ratio
+        return artifact.bytes, ratio, median
     if recipe.select == "most_accurate":
-        score = measured.score_of(artifact, recipe.metrics[0].name)
-        return (score.drop if score and score.drop is not None else math.inf), ratio
-    return ratio, artifact.bytes
+        return _drop(artifact, recipe, measured), ratio, median
+    return ratio, median, artifact.bytes
+
+
+def _drop(artifact: Artifact, recipe: Recipe, measured: Measured) -> float:
+    """In the first metric; infinite where it is not known."""
+    score = measured.score_of(artifact, recipe.metrics[0].name)
+    drop = math.nan if score is None or score.drop is None else score.drop
+    return math.inf if math.isnan(drop) else drop
 
 
 def _praise(artifact: Artifact, target: str, metric: str, measured: Measured) -> str:
@@ -323,12 +351,11 @@ def _praise(artifact: Artifact, target: str, metric: str, measured: Measured) ->
     if base is not None:
         parts.append(f"{artifact.bytes / base.bytes:.2f}x the size")
     score = measured.score_of(artifact, metric)
-    if score and score.drop is not None:
-        way = "lost" if score.drop > 0 else "gained"
+    if score and score.drop is not None and not math.isnan(score.drop):
+        ways = ("lost", "gained") if score.higher_is_better else ("more", "less")
+        way = ways[score.drop <= 0]
         number = abs(score.drop)
-        shown = (
-            show_percent(number) if score.value <= 1 and score.higher_is_better else f"{number:.4g}"
-        )
+        shown = show_percent(number) if score.is_share else _show_number(number)
         parts.append(f"{shown} {metric} {way}" if number else f"same {metric}")
     return ", ".join(parts)
 
@@ -336,8 +363,9 @@ def _praise(artifact: Artifact, target: str, metric: str, measured: Measured) ->
 def _blame(measured: Measured, verdicts: Sequence[Verdict], target: str) -> str:
     """Which gate stopped each variant, in a few words."""
     said = []
+    variants = any(each.candidate != measured.baseline for each in measured.artifacts)
     for artifact in measured.artifacts:
-        if artifact.candidate == measured.baseline and len(measured.artifacts) > 1:
+        if artifact.candidate == measured.baseline and variants:
             continue
         for verdict in verdicts:
             about = _same(verdict, artifact) and verdict.target in (None, target)

@@ -11,9 +11,29 @@ from lepton_compress.artifacts import TensorSpec
 if TYPE_CHECKING:
     import onnx
 
-_RECURRENT = ("GRU", "LSTM", "RNN")
-_COUNTED = ("Conv", "ConvTranspose", "Gemm", "MatMul", *_RECURRENT)
-_QUANTIZERS = ("QuantizeLinear", "DequantizeLinear")
+_RECURRENT = ("GRU", "LSTM", "RNN", "DynamicQuantizeLSTM")
+_CONVOLUTIONS = ("Conv", "ConvInteger")
+_COUNTED = (*_CONVOLUTIONS, "ConvTranspose", "Gemm", "MatMul", "MatMulInteger", *_RECURRENT)
+_UNCOUNTED = {"Attention", "Einsum", "GroupQueryAttention", "MultiHeadAttention", "QAttention"}
+_UNCOUNTED |= {"DeformConv", "QLinearConv", "QLinearMatMul"}
+"""They multiply, too, but how often is not worked out here."""
+_FLOATS = ("FLOAT", "FLOAT16", "BFLOAT16", "DOUBLE")
+_BYTES = ("INT8", "UINT8")
+_INTEGERS = (*_BYTES, "INT4", "UINT4", "INT16", "UINT16", "INT32")
+
+_QUANTIZED: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {
+    "ConvInteger": ((1,), (2, 3)),
+    "DequantizeLinear": ((0,), (1, 2)),
+    "DynamicQuantizeLSTM": ((1, 2), (8, 9, 10, 11)),
+    "MatMulInteger": ((1,), (2, 3)),
+    "MatMulNBits": ((), (1, 2, 3, 4)),
+    "QAttention": ((1,), (3, 4, 6, 7)),
+    "QLinearConv": ((3, 8), (1, 2, 4, 5, 6, 7)),
+    "QLinearMatMul": ((3,), (1, 2, 4, 5, 6, 7)),
+    "QuantizeLinear": ((0,), (1, 2)),
+}
+"""Operator to the inputs that may be weights as integers, and those that are scales, zero points
+or packed otherwise."""
 Shape = tuple[int | str, ...]
 
 
@@ -54,18 +74,26 @@ def parameter_count(model: onnx.ModelProto) -> int:
     """Numbers that training found: scales, zero points and shapes are not among them."""
     import onnx
 
-    graph = model.graph
-    quantizers = [node for node in graph.node if node.op_type in _QUANTIZERS]
-    blocked = [node for node in graph.node if node.op_type == "MatMulNBits"]
-    steps = {name for node in (*quantizers, *blocked) for name in node.input[1:]}
-    packed = {node.input[0] for node in quantizers}
-    floats = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16)
-    whole = sum(_blocked_size(node) for node in blocked)
-    return whole + sum(
-        int(math.prod(tensor.dims))
-        for tensor in graph.initializer
-        if tensor.name not in steps and (tensor.data_type in floats or tensor.name in packed)
-    )
+    nodes = model.graph.node
+    weights, steps = set[str](), set[str]()
+    for node in nodes:
+        held, others = _QUANTIZED.get(node.op_type, ((), ()))
+        given = dict(enumerate(node.input))
+        weights |= {given[place] for place in held if place in given}
+        steps |= {given[place] for place in others if place in given}
+    tables = {node.input[0] for node in nodes if node.op_type == "Gather"}
+    # Where activations are quantised at run time, their scale is multiplied by the weight's.
+    scales = {node.output[1] for node in nodes if node.op_type == "DynamicQuantizeLinear"}
+    for node in nodes:
+        if node.op_type == "Mul" and scales & set(node.input):
+            steps |= set(node.input)
+    count = sum(_blocked_size(node) for node in nodes if node.op_type == "MatMulNBits")
+    for tensor in model.graph.initializer:
+        kind, name = onnx.TensorProto.DataType.Name(tensor.data_type), tensor.name
+        packed = (name in weights and kind in _INTEGERS) or (name in tables and kind in _BYTES)
+        if name not in steps and (packed or kind in _FLOATS):
+            count += math.prod(tensor.dims)
+    return count
 
 
 def multiply_accumulates(model: onnx.ModelProto) -> int | None:
@@ -81,13 +109,16 @@ def multiply_accumulates(model: onnx.ModelProto) -> int | None:
                 return None
             total += rows * _blocked_size(node)
             continue
+        if node.op_type in _UNCOUNTED:
+            return None
         if node.op_type not in _COUNTED:
             continue
-        given = [specs[name].shape for name in node.input[:3] if name in specs]
+        needed = node.input[: 3 if node.op_type in _RECURRENT else 2]
+        given = [specs[name].shape for name in needed if name in specs]
         made = next((specs[name].shape for name in node.output if name in specs), None)
-        if len(given) < 2 or made is None:
+        if len(given) < len(needed) or (made is None and node.op_type not in _RECURRENT):
             return None
-        count = _node_macs(node, given, made)
+        count = _node_macs(node, given, made or ())
         if count is None:
             return None
         total += count
@@ -123,7 +154,7 @@ def _rows_of(node: onnx.NodeProto, specs: dict[str, TensorSpec]) -> int | None:
 
 def _node_macs(node: onnx.NodeProto, given: list[Shape], made: Shape) -> int | None:
     left, right = given[:2]
-    if node.op_type == "Conv":
+    if node.op_type in _CONVOLUTIONS:
         return _product([*made, *right[1:]])  # one weight column for each output element
     if node.op_type == "ConvTranspose":
         return _product([*left, *right[1:]])

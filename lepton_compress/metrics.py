@@ -48,7 +48,7 @@ def accuracy(
             f"{labels.shape[1:]}",
             where="metrics: accuracy",
         )
-    hits = (predicted == labels).astype("float64")
+    hits = ((predicted == labels) & _numbers(scores, labels)).astype("float64")
     hits = hits.reshape(len(hits), -1).mean(axis=1)
     return MetricOutcome(float(hits.mean()), True, hits)
 
@@ -72,7 +72,8 @@ def top_k(outputs: Outputs, targets: np.ndarray, params: TopK, folder: Path) -> 
         )
     labels = _labels(targets, scores.shape[1])
     best = np.argsort(-scores, axis=1, kind="stable")[:, : params.k]
-    hits = (best == labels[:, None]).any(axis=1).astype("float64")
+    hits = (best == labels[:, None]).any(axis=1) & _numbers(scores, labels)
+    hits = hits.astype("float64")
     return MetricOutcome(float(hits.mean()), True, hits)
 
 
@@ -145,6 +146,12 @@ def _pick(outputs: Outputs, params: OnOutput) -> np.ndarray:
             mend=nearest(params.output, list(outputs)),
         )
     return outputs[params.output]
+
+
+def _numbers(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Where every score is a number; a NaN, which sorts as it likes, is no prediction."""
+    found: np.ndarray = ~(scores != scores).reshape(*labels.shape, -1).any(axis=-1)
+    return found
 
 
 def _labels(targets: np.ndarray, classes: int) -> np.ndarray:

@@ -9,8 +9,6 @@ from __future__ import annotations
 import ast
 import functools
 import hashlib
-import importlib.metadata
-import importlib.util
 import inspect
 import json
 import os
@@ -48,6 +46,8 @@ def file_digest(path: Path) -> str:
 @functools.cache
 def library_versions() -> dict[str, str]:
     """Installed versions of the libraries that results depend on; absent ones are left out."""
+    import importlib.metadata
+
     found = {}
     for name in LIBRARIES:
         try:

@@ -15,7 +15,6 @@ from __future__ import annotations
 import difflib
 import functools
 import importlib
-import importlib.metadata
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar, get_args
@@ -33,7 +32,9 @@ BUILTIN: Mapping[tuple[str, str], str] = {
     ("step", "distil"): "lepton_compress.compress.distil:distil",
     ("step", "finetune"): "lepton_compress.compress.finetune:finetune",
     ("step", "quantize"): "lepton_compress.compress.quantize:quantize",
+    ("step", "quantize_dynamic"): "lepton_compress.compress.quantize_dynamic:quantize_dynamic",
     ("step", "quantize_weights"): "lepton_compress.compress.quantize_weights:quantize_weights",
+    ("step", "float16"): "lepton_compress.compress.float16:float16",
     ("exporter", "onnx"): "lepton_compress.export.onnx:export_onnx",
     ("runtime", "onnxruntime-cpu"): "lepton_compress.targets.onnxruntime_cpu:onnxruntime_cpu",
     ("metric", "accuracy"): "lepton_compress.metrics:accuracy",
@@ -49,7 +50,8 @@ BUILTIN: Mapping[tuple[str, str], str] = {
 class Params(BaseModel):
     """Base of every parameter model: frozen, and an unknown key is an error."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    # Built on first use: a model inside another would be built a second time by itself.
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, defer_build=True)
 
 
 @dataclass(frozen=True)
@@ -133,6 +135,8 @@ def table() -> dict[tuple[str, str], tuple[str, str]]:
     Raises:
         PluginError: two plug-ins of one kind share a name, or an entry's name is malformed.
     """
+    import importlib.metadata  # takes as long as all the rest of this module
+
     found = {key: (path, "built-in") for key, path in BUILTIN.items()}
     for entry in importlib.metadata.entry_points(group=GROUP):
         kind, _, name = entry.name.partition(".")
@@ -171,9 +175,11 @@ def get(kind: str, name: str) -> Plugin:
         MissingExtraError: its module needs a package that is not installed.
         PluginError: its module fails, or what its table entry points at is not that plug-in.
     """
-    if (kind, name) not in table():
-        raise RecipeError(f"unknown {kind} {name!r}", mend=nearest(name, names(kind)))
-    path, origin = table()[kind, name]
+    path, origin = BUILTIN.get((kind, name), ""), "built-in"
+    if not path:
+        if (kind, name) not in table():
+            raise RecipeError(f"unknown {kind} {name!r}", mend=nearest(name, names(kind)))
+        path, origin = table()[kind, name]
     module_name, _, attribute = path.partition(":")
     try:
         module = importlib.import_module(module_name)

@@ -18,13 +18,27 @@ WEIGHTED = ("Attention", "Conv", "ConvTranspose", "GRU", "Gemm", "LSTM", "MatMul
 RECURRENT = ("GRU", "LSTM", "RNN")
 
 _SAMPLES = 128
-_INTEGER = ("ConvInteger", "DynamicQuantizeLSTM", "DynamicQuantizeMatMul", "MatMulInteger")
-_INTEGER += ("MatMulIntegerToFloat", "QAttention", "QGemm")
+_INTEGER = frozenset(
+    {
+        "ConvInteger",
+        "DynamicQuantizeLSTM",
+        "DynamicQuantizeMatMul",
+        "MatMulInteger",
+        "MatMulIntegerToFloat",
+        "QAttention",
+        "QGemm",
+    }
+)
 
 
 def weighted(graph: onnx.ModelProto) -> dict[str, onnx.NodeProto]:
     """By name: the nodes that multiply matrices, whether by weights or by each other."""
     return {node.name: node for node in graph.graph.node if node.op_type in WEIGHTED}
+
+
+def is_integer(operator: str) -> bool:
+    """Whether an operator of that type multiplies integers."""
+    return operator in _INTEGER or operator.startswith("QLinear")
 
 
 def integer_nodes(graph: onnx.ModelProto) -> dict[str, str]:
@@ -33,7 +47,7 @@ def integer_nodes(graph: onnx.ModelProto) -> dict[str, str]:
     return {
         node.name: node.op_type
         for node in optimised(graph, fused=True).graph.node
-        if node.op_type.startswith("QLinear") or node.op_type in _INTEGER
+        if is_integer(node.op_type)
     }
 
 

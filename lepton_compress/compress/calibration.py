@@ -38,6 +38,7 @@ _CLIPPED = 1e-3
 """Share of values that the entropy method may clip. Where values gather at the ends of their range,
 as after a clipping activation, divergence alone would clip most of them."""
 _SHARES = np.linspace(0.2, 1.0, 81)
+_COARSE = 8
 
 Range = tuple[float, float]
 
@@ -269,16 +270,30 @@ def _percentile(seen: Observed) -> Range:
     return max(float(low), seen.low), min(float(high), seen.high)
 
 
-def _candidates(seen: Observed) -> list[Range]:
-    """Ranges that keep from 20 % to all of each side, one side at a time narrowed after both."""
-    low, high = min(seen.low, 0.0), max(seen.high, 0.0)
-    return [(low * share, high * share) for share in _SHARES]
+def _narrowed(seen: Observed, cost: Callable[[float, float], float]) -> Range:
+    """The range of least cost that keeps from 20 % to all of each side: both sides together first,
+    then each alone, which matters for lopsided tensors."""
+    wide_low, wide_high = min(seen.low, 0.0), max(seen.high, 0.0)
+    best = _best_share(lambda share: cost(wide_low * share, wide_high * share))
+    low, high = wide_low * best, wide_high * best
+    if low < 0 < high:
+        high = wide_high * _best_share(lambda share: cost(low, wide_high * share))
+        low = wide_low * _best_share(lambda share: cost(wide_low * share, high))
+    return low, high
+
+
+def _best_share(cost: Callable[[float], float]) -> float:
+    """The share of least cost: a coarse search, then a fine one around what it found. Of equals
+    the largest."""
+    coarse = range(len(_SHARES) - 1, -1, -_COARSE)
+    middle = min(coarse, key=lambda index: cost(_SHARES[index]))
+    around = _SHARES[max(0, middle - _COARSE + 1) : middle + _COARSE][::-1]
+    return float(min(around, key=cost))
 
 
 def _mse(seen: Observed) -> Range:
     """Least mean squared error of quantising the histogram to 256 levels."""
     centres, weights = _occupied(seen)
-    low, high = min(seen.low, 0.0), max(seen.high, 0.0)
 
     def error(low: float, high: float) -> float:
         step = max((high - low) / 255, 1e-30)
@@ -286,19 +301,12 @@ def _mse(seen: Observed) -> Range:
         rounded = (np.clip(np.round(centres / step) + zero, 0, 255) - zero) * step
         return float(np.square(rounded - centres) @ weights)
 
-    # Both sides together first; then each alone, which matters for lopsided tensors.
-    best = min(_SHARES, key=lambda share: error(low * share, high * share))
-    low, high = low * best, high * best
-    wide_low, wide_high = min(seen.low, 0.0), max(seen.high, 0.0)
-    if low < 0 < high:
-        high = min((wide_high * share for share in _SHARES), key=lambda end: error(low, end))
-        low = min((wide_low * share for share in _SHARES), key=lambda end: error(end, high))
-    return low, high
+    return _narrowed(seen, error)
 
 
 def _entropy(seen: Observed) -> Range:
     """Least Kullback-Leibler divergence between the histogram and its quantised form (Migacz,
-    "8-bit inference with TensorRT", 2017), searched over all of `_SHARES`."""
+    "8-bit inference with TensorRT", 2017)."""
     centres, weights = _occupied(seen)
 
     half = seen.limit / BINS  # a value stands for its bin, whose middle may lie beyond the range
@@ -325,7 +333,7 @@ def _entropy(seen: Observed) -> Range:
         flat = np.maximum(flat / flat.sum(), 1e-12)
         return float((reference[held] * np.log(reference[held] / flat[held])).sum())
 
-    return min(_candidates(seen), key=lambda each: divergence(*each))
+    return _narrowed(seen, divergence)
 
 
 def _occupied(seen: Observed) -> tuple[Floats, Floats]:

@@ -14,18 +14,17 @@ from onnx import version_converter
 from onnx.shape_inference import InferenceError
 
 from lepton_compress.artifacts import Model, Split
+from lepton_compress.compress.account import is_integer
 from lepton_compress.compress.session import observing
 from lepton_compress.errors import InputError
 from lepton_compress.graph import value_specs
-from lepton_compress.load.forms import duplicate, signature
+from lepton_compress.load.forms import duplicate, signature, spec
 from lepton_compress.registry import nearest
 
 OPSET = 13
 """The first whose QuantizeLinear takes a scale for each channel."""
 
-_INTEGER = ("MatMulInteger", "ConvInteger", "DynamicQuantizeLSTM", "DynamicQuantizeMatMul")
-_INTEGER += ("MatMulIntegerToFloat", "QAttention", "QGemm", "DynamicQuantizeLinear")
-_INTEGER += ("QuantizeLinear", "DequantizeLinear", "MatMulNBits")
+_PACKED = ("DequantizeLinear", "DynamicQuantizeLinear", "MatMulNBits", "QuantizeLinear")
 _BATCHES = (2, 3)
 """Of the sample runs; a dimension that differs between them depends on the batch."""
 
@@ -69,7 +68,7 @@ def integer_operators(graph: onnx.ModelProto) -> dict[str, int]:
     found = (
         node.op_type
         for node in graph.graph.node
-        if node.op_type in _INTEGER or node.op_type.startswith("QLinear")
+        if node.op_type in _PACKED or is_integer(node.op_type)
     )
     return dict(sorted(Counter(found).items()))
 
@@ -155,17 +154,20 @@ def with_types(model: Model, split: Split, where: str) -> tuple[Model, tuple[str
     Raises:
         InputError: ONNX Runtime cannot run it.
     """
-    made, notes = duplicate(model), []
+    # What the graph records of its values may be wrong, and then the runtime refuses it.
+    made = duplicate(model)
     graph = made.value.graph
+    del graph.value_info[:]
     try:
         known = value_specs(made.value)
     except InferenceError:
-        del graph.value_info[:]
         known = {}
-        notes.append("shape inference failed; shapes are from sample runs")
     missing = [name for node in graph.node for name in node.output if name and name not in known]
     if not missing:
-        return model, ()
+        recorded = [spec(value) for value in model.value.graph.value_info]
+        if all(known[each.name].dtype == each.dtype for each in recorded if each.name in known):
+            return model, ()
+        return made, ("types that the graph records contradict it; they were inferred anew",)
     shown = [name for name in missing if name not in made.outputs]
     given = [_sample_run(made, split, shown, batch, where) for batch in _BATCHES]
     for name in shown:
@@ -173,9 +175,7 @@ def with_types(model: Model, split: Split, where: str) -> tuple[Model, tuple[str
         shape = [a if a == b else None for a, b in zip(few.shape, more.shape, strict=True)]
         kind = onnx.helper.np_dtype_to_tensor_dtype(few.dtype)
         graph.value_info.append(onnx.helper.make_tensor_value_info(name, kind, shape))
-    if shown and not notes:
-        notes.append(f"shapes of {len(shown)} values that inference misses are from sample runs")
-    return made, tuple(notes)
+    return made, (f"shapes of {len(missing)} values that inference misses are from sample runs",)
 
 
 def _sample_run(

@@ -1,4 +1,4 @@
-"""Convolutions and matrix products of a QDQ graph as what they are: products of integer matrices."""
+"""Convolutions and matrix products of a QDQ graph as products of integer matrices."""
 
 from __future__ import annotations
 
@@ -48,8 +48,7 @@ class Product:
     def depthwise(self) -> bool:
         """Whether it is a convolution of each channel by itself."""
         taps = int(np.prod(self.window.kernel)) if self.window else 0
-        groups, inner, columns = self.weights.shape
-        return groups > 1 and inner == taps and columns == 1
+        return self.weights.shape == (len(self.weights), taps, 1) and len(self.weights) > 1
 
     def compute(
         self, values: NDArray[Any], bias: NDArray[np.float32] | None, multiply: Multiply
@@ -57,7 +56,7 @@ class Product:
         """The node's float output.
 
         Args:
-            values: the quantised input, (batch, channels, ...) for a convolution, else (..., inner).
+            values: the quantised input, of a convolution (batch, channels, ...), else (..., inner).
             bias: (columns,) or None.
             multiply: does the integer arithmetic.
         """

@@ -4,7 +4,7 @@
 16-bit integer that saturates; only then are sums widened to 32 bits. ONNX Runtime's AVX2 kernels
 go through the inner dimension of a matrix product in such pairs (of a convolution: tap by tap, and
 channel by channel within a tap). Depthwise convolutions have kernels of their own, which widen
-before they multiply.
+before they multiply, and so has the product of two unsigned activations.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import onnx
 
 from lepton_compress.artifacts import Model, Observer, Split
 from lepton_compress.compress.account import signal_to_noise

@@ -9,21 +9,21 @@ from __future__ import annotations
 import contextlib
 import os
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
-import onnxruntime
 import torch
 from onnx import numpy_helper
 
 from lepton_compress.artifacts import Model, Observer, Split, StepOutcome
-from lepton_compress.errors import InputError
+from lepton_compress.compress import account
+from lepton_compress.compress.prepare import prepare
+from lepton_compress.compress.session import observing
 from lepton_compress.graph import infer_shapes
 from lepton_compress.load.forms import duplicate, signature
-from lepton_compress.registry import nearest
 
 if TYPE_CHECKING:
     from lepton_compress.compress.quantize_weights import QuantizeWeights
@@ -63,13 +63,10 @@ def quantize(
     """The graph with its matrix products' weights quantised.
 
     Raises:
-        InputError: `keep` names no node.
+        InputError: `keep` names no node, the graph is quantised already, or the data do not fit.
     """
-    names = [node.name for node in model.value.graph.node]
-    for name in params.keep:
-        if name not in names:
-            where = "quantize_weights: keep"
-            raise InputError(f"there is no node {name!r}", where=where, mend=nearest(name, names))
+    ready = prepare(model, calibration, params.keep, "quantize_weights")
+    model, calibration = ready.model, ready.split
     found = [layer for layer in find_layers(model.value) if layer.node not in params.keep]
     layers = [layer for layer in found if layer.weight.shape[1] >= params.block_size]
     if not layers:
@@ -86,15 +83,35 @@ def quantize(
                 errors[layer.node] = _noise(layer, blocks, moments[layer.input], params.block_size)
                 progress.advance(note=layer.node)
     graph = _rewrite(duplicate(model).value, layers, made, params)
-    skipped = [layer.node for layer in found if layer not in layers]
+    outcome = Model("graph", graph, *signature(graph))
+    reasons = _reasons(model.value, {layer.node for layer in found}, made, params)
     statistics = {
         "layers": len(layers),
         "calibration_samples": min(params.samples, len(calibration)),
+        "weighted": {"blocks": list(made), "float": reasons},
         "sqnr_db": errors,
         "lowest_sqnr_db": min(errors.values()),
+        "output_sqnr_db": account.output_noise(model, outcome, calibration),
     }
-    notes = (f"narrower than a block, left in float: {', '.join(skipped)}",) if skipped else ()
-    return StepOutcome(Model("graph", graph, *signature(graph)), True, statistics, notes)
+    notes = (*ready.notes, *account.left_in_float(reasons))
+    return StepOutcome(outcome, changed=True, statistics=statistics, notes=notes)
+
+
+def _reasons(
+    graph: onnx.ModelProto, found: Collection[str], made: Collection[str], params: QuantizeWeights
+) -> dict[str, str]:
+    """By name of the nodes with weights that stay in float: why."""
+    reasons = {}
+    for name, node in account.weighted(graph).items():
+        if name in params.keep:
+            reasons[name] = "named in `keep`"
+        elif name in found and name not in made:
+            reasons[name] = "narrower than a block"
+        elif node.op_type not in ("MatMul", "Gemm"):
+            reasons[name] = f"blocks are for matrix products, not for {node.op_type}"
+        elif name not in made:
+            reasons[name] = "it has no constant weight"
+    return reasons
 
 
 def find_layers(model: onnx.ModelProto) -> Iterator[Layer]:
@@ -113,7 +130,7 @@ def find_layers(model: onnx.ModelProto) -> Iterator[Layer]:
         weight = numpy_helper.to_array(tensor)
         turned = weight if given.get("transB") else weight.T
         bias = node.input[2] if len(node.input) > 2 else None
-        yield Layer(node.name, node.input[0], np.ascontiguousarray(turned), bias or None)
+        yield Layer(node.name, node.input[0], np.array(turned, order="C"), bias or None)
 
 
 def second_moments(
@@ -121,18 +138,9 @@ def second_moments(
 ) -> dict[str, torch.Tensor]:
     """By input name: the sum over calibration rows of the outer product of a layer's inputs, as
     (inputs, inputs) float32, in one pass."""
-    graph = duplicate(model).value
     wanted = {layer.input: layer.weight.shape[1] for layer in layers}
-    shown = {value.name for value in graph.graph.output}
     fed = {spec.name for spec in model.inputs}
-    for name in wanted:
-        if name not in shown | fed:
-            value = onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None)
-            graph.graph.output.append(value)
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
-    data = graph.SerializeToString()
-    session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+    session = observing(model.value, wanted, 1)
     computed = [name for name in wanted if name not in fed]
     moments = {name: torch.zeros(width, width) for name, width in wanted.items()}
     for feeds in split.named([spec.name for spec in model.inputs]).batches(_BATCH, samples):

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lepton_compress.explain.wiring import BORDERS, QUANTIZE, Wiring, title
+from lepton_compress.explain.wiring import BORDERS, QUANTIZE, Wiring, output_of, title
 
 if TYPE_CHECKING:
     import onnx
@@ -77,12 +77,12 @@ def place(source: Wiring, runtime: Sequence[RuntimeNode]) -> dict[str, int | Non
     A fused node does the work of several. None: it was folded away when the model was loaded.
     """
     names = {_plain(node.name): index for index, node in enumerate(runtime) if node.name}
-    outputs = {name: index for index, node in enumerate(runtime) for name in node.outputs}
+    outputs = {name: index for index, node in enumerate(runtime) for name in node.outputs if name}
     outputs |= {_plain(name): index for name, index in outputs.items()}
     placed: dict[str, int | None] = {}
     # Backwards, because what was fused into a later node has the place of that one.
     for node in reversed(list(source.computing())):
-        given = [name for tensor in node.output for name in _written(source, tensor)]
+        given = [name for tensor in filter(None, node.output) for name in _written(source, tensor)]
         known = (outputs[name] for name in given if name in outputs)
         index = names.get(title(node), next(known, None))
         if index is not None and runtime[index].operator in BORDERS:
@@ -103,7 +103,7 @@ def _written(source: Wiring, tensor: str) -> list[str]:
 
 def _later(source: Wiring, node: onnx.NodeProto, placed: dict[str, int | None]) -> int | None:
     """Where the only node that takes this one's output is placed."""
-    users = source.users.get(node.output[0], [])
-    if len(users) != 1 or users[0].op_type in BORDERS or node.output[0] in source.outputs:
+    users = source.users.get(output_of(node), [])
+    if len(users) != 1 or users[0].op_type in BORDERS or output_of(node) in source.outputs:
         return None
     return placed.get(title(users[0]))

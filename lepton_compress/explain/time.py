@@ -1,8 +1,9 @@
-"""Where the time goes: ONNX Runtime's own profiler, a floor under its kernels, and medians taken
+"""Where the time goes: ONNX Runtime's own profiler, a floor under its kernels, and calls taken
 in turns. Quick looks, not the measurements that gates judge."""
 
 from __future__ import annotations
 
+import itertools
 import json
 import statistics
 import tempfile
@@ -31,8 +32,8 @@ _SHORT = {"float": "float32", "double": "float64"}
 
 @dataclass(frozen=True)
 class Kernel:
-    """One node as it ran: `seconds` is the mean over runs, warm-up left out. Times come in whole
-    microseconds, so that only a mean can tell short ones apart."""
+    """One node as it ran: `seconds` is the mean over the faster half of the runs. Times come in
+    whole microseconds, so that only a mean can tell short ones apart."""
 
     name: str
     operator: str
@@ -94,8 +95,8 @@ def _kernels(events: Sequence[Mapping[str, Any]]) -> tuple[Kernel, ...]:
 
 
 def _usual(seconds: list[float]) -> list[float]:
-    """Without the slowest tenth, when something else had the processor."""
-    return sorted(seconds)[: max(1, round(0.9 * len(seconds)))]
+    """The faster half: in the other, something else may have had the processor."""
+    return sorted(seconds)[: max(1, len(seconds) // 2)]
 
 
 def _dtype(tensors: Any) -> str:
@@ -110,10 +111,7 @@ def floor() -> float:
     from onnx import TensorProto, helper, save
 
     names = [f"x{step}" for step in range(9)]
-    nodes = [
-        helper.make_node("Softsign", [a], [b], b)
-        for a, b in zip(names[:-1], names[1:], strict=True)
-    ]
+    nodes = [helper.make_node("Softsign", [a], [b], b) for a, b in itertools.pairwise(names)]
     ends = [helper.make_tensor_value_info(n, TensorProto.FLOAT, [1]) for n in (names[0], names[-1])]
     graph = helper.make_graph(nodes, "floor", ends[:1], ends[1:])
     opset = [helper.make_opsetid("", 17)]
@@ -125,7 +123,8 @@ def floor() -> float:
 
 
 def latencies(paths: Sequence[Path], feeds: Sequence[Feeds]) -> list[float]:
-    """Median seconds of one call of each file, taken in turns so that drift hits all alike."""
+    """Seconds of one call of each file, taken in turns so that drift hits all alike; the mean of
+    the faster half."""
     import onnxruntime
 
     sessions = [
@@ -143,4 +142,4 @@ def latencies(paths: Sequence[Path], feeds: Sequence[Feeds]) -> list[float]:
             held.append(time.perf_counter() - start)
         if run > WARM_UP and time.perf_counter() > end:
             break
-    return [statistics.median(each[WARM_UP:] or each) for each in taken]
+    return [statistics.fmean(_usual(each[WARM_UP:] or each)) for each in taken]

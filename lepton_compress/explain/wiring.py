@@ -1,4 +1,4 @@
-"""Who gives and who takes each tensor of a graph, and which quantise/dequantise pairs stand in it."""
+"""Who gives and who takes each tensor of a graph, and its quantise/dequantise pairs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,12 @@ _LAST = 3  # tensors of this many axes are (batch, steps, channels)
 
 def title(node: onnx.NodeProto) -> str:
     """A node's name, or that of what it gives."""
-    return str(node.name or node.output[0])
+    return str(node.name or output_of(node))
+
+
+def output_of(node: onnx.NodeProto) -> str:
+    """The first output that it gives: some of a recurrent node's may be left out."""
+    return next((str(name) for name in node.output if name), "")
 
 
 def attribute(node: onnx.NodeProto, name: str, default: int) -> int:
@@ -78,10 +83,10 @@ class Wiring:
     def __init__(self, model: onnx.ModelProto) -> None:
         self.model = model
         self.nodes = list(model.graph.node)
-        self.producer = {name: node for node in self.nodes for name in node.output}
+        self.producer = {name: node for node in self.nodes for name in node.output if name}
         self.users: dict[str, list[onnx.NodeProto]] = {}
         for node in self.nodes:
-            for name in node.input:
+            for name in filter(None, node.input):
                 self.users.setdefault(name, []).append(node)
         self.inputs = {value.name for value in model.graph.input}
         self.outputs = {value.name for value in model.graph.output}
@@ -92,8 +97,9 @@ class Wiring:
         held = {tensor.name: tensor for tensor in self.model.graph.initializer}
         for node in self.nodes:
             if node.op_type == "Constant":
-                values = (each.t for each in node.attribute if each.name == "value")
-                held |= {node.output[0]: value for value in values}
+                for each in node.attribute:
+                    if each.name == "value":
+                        held[node.output[0]] = each.t
         return held
 
     def array(self, name: str) -> NDArray[Any]:

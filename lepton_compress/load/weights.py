@@ -60,13 +60,14 @@ def _few(names: list[str]) -> str:
 
 def _fit(state: dict[str, torch.Tensor], wanted: set[str]) -> dict[str, torch.Tensor]:
     """The state dict with wrappers' prefixes removed, if that makes more names fit."""
-    best = state
-    for _ in range(len(_PREFIXES)):
-        for prefix in _PREFIXES:
-            if best and all(name.startswith(prefix) for name in best):
-                shorter = {name.removeprefix(prefix): value for name, value in best.items()}
-                if len(wanted & set(shorter)) > len(wanted & set(best)):
-                    best = shorter
+    if not state:
+        return state
+    best = shorter = state
+    while prefix := next((p for p in _PREFIXES if all(n.startswith(p) for n in shorter)), ""):
+        shorter = {name.removeprefix(prefix): value for name, value in shorter.items()}
+        # Wrappers may stand in one another, so that only the last removal makes names fit.
+        if len(wanted & set(shorter)) > len(wanted & set(best)):
+            best = shorter
     return best
 
 
@@ -100,9 +101,11 @@ def _read(path: Path, *, trust_pickle: bool) -> dict[str, torch.Tensor]:
             ) from error
     if isinstance(loaded, torch.nn.Module):
         loaded = loaded.state_dict()
-    for name in _NESTED:
-        if isinstance(loaded, Mapping) and isinstance(loaded.get(name), Mapping):
-            loaded = loaded[name]
+    while isinstance(loaded, Mapping):
+        inner = next((loaded[n] for n in _NESTED if isinstance(loaded.get(n), Mapping)), None)
+        if inner is None:
+            break
+        loaded = inner
     if not isinstance(loaded, Mapping) or not all(
         isinstance(value, torch.Tensor) for value in loaded.values()
     ):

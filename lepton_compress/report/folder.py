@@ -18,15 +18,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+import yaml
+
 from lepton_compress.artifacts import SCHEMA_VERSION, RunResult
-from lepton_compress.errors import InputError, OutputError
+from lepton_compress.errors import InputError, OutputError, UserError
 from lepton_compress.provenance import digest
-from lepton_compress.recipe import Source
+from lepton_compress.recipe import Source, read
 from lepton_compress.report.markdown import markdown
 from lepton_compress.store import writing
 
 RESULT = "result.json"
 REPORT = "report.md"
+RECIPE = "recipe.yaml"
 T = TypeVar("T")
 
 
@@ -56,12 +59,19 @@ def check_writable(out: Path, workspace: Path) -> None:
 def write(result: RunResult, files: Mapping[str, Path], out: Path, source: Source) -> RunResult:
     """Write a run's folder, in place of an earlier run's.
 
+    A recipe from a file is copied too, and its place beside the folder is noted in the result's
+    environment, because paths in it are relative to that place.
+
     Args:
         files: where each artifact's file is now, by its path in the folder.
 
     Raises:
         OutputError: the disk is full or cannot be written.
     """
+    document = source.document
+    if document is not None:
+        origin = os.path.relpath(source.folder / document.path.name, out.resolve())
+        result = dataclasses.replace(result, environment=result.environment | {RECIPE: origin})
     with writing(out):
         out.parent.mkdir(parents=True, exist_ok=True)
         made = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}-"))
@@ -72,6 +82,9 @@ def write(result: RunResult, files: Mapping[str, Path], out: Path, source: Sourc
                 shutil.copyfile(file, made / path)
             (made / RESULT).write_text(to_json(result), encoding="utf-8")
             (made / REPORT).write_text(markdown(result), encoding="utf-8")
+            if document is not None:
+                text = yaml.safe_dump(document.value, sort_keys=False, allow_unicode=True)
+                (made / RECIPE).write_text(text, encoding="utf-8")
             _replace(made, out)
         except BaseException:
             shutil.rmtree(made, ignore_errors=True)
@@ -133,6 +146,26 @@ def read_result(path: Path) -> RunResult:
     except (TypeError, KeyError, ValueError) as error:
         raise InputError(f"does not fit its schema ({error})", where=str(path)) from error
     return dataclasses.replace(result, folder=path.parent)
+
+
+def kept_recipe(result: RunResult) -> Source | None:
+    """The recipe that a run read from its folder was made from: the file itself if it still says
+    the same, else the copy in the folder; None if a run knows neither.
+
+    Raises:
+        RecipeError: the copy was changed into something that is no recipe.
+    """
+    place = result.environment.get(RECIPE)
+    if result.folder is None or not isinstance(place, str):
+        return None
+    file = (result.folder / place).resolve()
+    with contextlib.suppress(UserError):
+        if file.is_file() and (source := read(file)).recipe.digest() == result.recipe_digest:
+            return source
+    copy = result.folder / RECIPE
+    if not copy.is_file() or not file.parent.is_dir():
+        return None
+    return dataclasses.replace(read(copy), folder=file.parent)
 
 
 def plain(value: Any) -> Any:

@@ -95,7 +95,7 @@ def _drop(score: Score | None) -> str:
 
 
 def _in_unit(score: Score, value: float) -> str:
-    return show_percent(value) if score.higher_is_better else f"{value:.4g}"
+    return show_percent(value) if score.is_share else f"{value:.4g}"
 
 
 def _latency(profile: Profile | None) -> str:

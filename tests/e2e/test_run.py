@@ -309,26 +309,29 @@ class TestDisturbed:
         assert sorted(each.name for each in (bench.folder / "runs").iterdir()) == ["one", "two"]
 
 
+@pytest.fixture(scope="session")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> tuple[Bench, Done]:
+    """The shipped recipe after its first run. Look, do not touch."""
+    bench = Bench(tmp_path_factory.mktemp("digits"))
+    recipe = ROOT / "recipes" / "digits-cnn.yaml"
+    done = bench.lepton("run", recipe, "--out", "out")
+    # Whether its latency gate holds depends on what else the machine does.
+    assert done.code in (EXIT_OK, EXIT_GATE), done
+    return bench, done
+
+
 @pytest.mark.slow
 class TestDigits:
-    @pytest.fixture(scope="class")
-    def digits(self, tmp_path_factory: pytest.TempPathFactory) -> tuple[Bench, Done]:
-        bench = Bench(tmp_path_factory.mktemp("digits"))
-        recipe = ROOT / "recipes" / "digits-cnn.yaml"
-        done = bench.lepton("run", recipe, "--out", "out")
-        # Whether its latency gate holds depends on what else the machine does.
-        assert done.code in (EXIT_OK, EXIT_GATE), done
-        return bench, done
-
     def test_the_table_shows_every_variant_on_every_target(
         self, digits: tuple[Bench, Done]
     ) -> None:
-        _, done = digits
+        bench, done = digits
+        targets = len(read_result(bench.folder / "out").chosen)
         rows = [line.split() for line in done.out.splitlines()]
-        for target in ("edge", "cloud"):
-            assert sum(row[:1] == [target] for row in rows) == 1
         for name in ("baseline", "int8", "pruned", "pruned-int8"):
-            assert sum(name in row[:3] for row in rows) >= 2
+            # The target and the mark of the chosen one may stand in front of it.
+            assert sum(name in row[:3] and "KB" in row for row in rows) == targets
+        assert done.out.count("chosen on ") == targets
         assert "…" not in done.out
 
     def test_stderr_holds_the_tool_s_own_lines_alone(self, digits: tuple[Bench, Done]) -> None:
