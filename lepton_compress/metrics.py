@@ -71,6 +71,8 @@ def top_k(outputs: Outputs, targets: np.ndarray, params: TopK, folder: Path) -> 
             where="metrics: top_k",
         )
     labels = _labels(targets, scores.shape[1])
+    if labels.shape != scores.shape[:1]:
+        raise InputError(f"the labels are {labels.shape[1:]} a sample", where="metrics: top_k")
     best = np.argsort(-scores, axis=1, kind="stable")[:, : params.k]
     hits = (best == labels[:, None]).any(axis=1) & _numbers(scores, labels)
     hits = hits.astype("float64")

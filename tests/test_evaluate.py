@@ -1,10 +1,10 @@
-"""Scores: every sample once, the interval, and the drop paired by sample."""
+"""Predicting, scoring and comparing, with runners and metrics made by hand."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -13,117 +13,155 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from lepton_compress import evaluate
 from lepton_compress.artifacts import MetricOutcome, Score, Split, TensorSpec
 from lepton_compress.errors import PluginError
-from lepton_compress.evaluate import compare, predict, score
 from lepton_compress.report.silent import Silent
 
-TARGETS = np.arange(10)
+TARGETS = np.array([0, 1, 1, 0])
 
 
+@dataclass
 class Doubler:
-    """A runner that doubles its input and says how many samples it was called with."""
+    """Gives its first input twice as large, and the sum of both; keeps the batches it saw."""
 
-    inputs = (TensorSpec("x", "float32", ("batch", 2)),)
-    outputs = (TensorSpec("y", "float32", ("batch", 2)), TensorSpec("n", "int64", ("batch",)))
-
-    def __init__(self) -> None:
-        self.sizes: list[int] = []
+    inputs: tuple[TensorSpec, ...] = (
+        TensorSpec("x", "float32", ("batch", 2)),
+        TensorSpec("y", "float32", ("batch", 2)),
+    )
+    outputs: tuple[TensorSpec, ...] = (
+        TensorSpec("twice", "float32", ("batch", 2)),
+        TensorSpec("sum", "float32", ("batch",)),
+    )
+    seen: list[int] = field(default_factory=list)
 
     def run(self, feeds: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
-        self.sizes.append(len(feeds["x"]))
-        return [feeds["x"] * 2, np.arange(len(feeds["x"]))]
+        assert list(feeds) == ["x", "y"]
+        self.seen.append(len(feeds["x"]))
+        return [2 * feeds["x"], (feeds["x"] + feeds["y"]).sum(axis=1)]
 
 
-def made(value: float, outcomes: Any = None, *, higher: bool = True) -> Score:
-    return score(
+def samples(count: int) -> Split:
+    values = np.arange(2 * count, dtype=np.float32).reshape(count, 2)
+    return Split({"y": np.ones_like(values), "x": values})
+
+
+@pytest.mark.parametrize("count", [1, 63, 64, 65, 130])
+def test_every_sample_is_predicted_once_in_order(count: int) -> None:
+    runner, split = Doubler(), samples(count)
+    made = evaluate.predict(runner, split, Silent())
+    assert list(made) == ["twice", "sum"]
+    np.testing.assert_array_equal(made["twice"], 2 * split.inputs["x"])
+    np.testing.assert_array_equal(made["sum"], split.inputs["x"].sum(axis=1) + 2)
+    assert sum(runner.seen) == count
+
+
+def test_a_metric_cannot_change_what_the_next_one_sees() -> None:
+    made = evaluate.predict(Doubler(), samples(3), Silent())
+    with pytest.raises(ValueError, match="read-only"):
+        made["sum"][0] = 0
+
+
+def test_inputs_of_other_names_are_refused() -> None:
+    with pytest.raises(ValueError, match="the data has the inputs a, b, but the model takes x, y"):
+        evaluate.predict(Doubler(), Split({"a": np.ones((1, 2)), "b": np.ones((1, 2))}), Silent())
+
+
+def score(value: Any, outcomes: Any = None, *, higher: bool = True) -> Score:
+    """What a metric that says this is turned into."""
+    return evaluate.score(
         lambda outputs, targets: MetricOutcome(value, higher, outcomes),
         {},
         TARGETS,
         candidate="a",
         format="onnx",
-        metric="m",
+        metric="own",
     )
 
 
-class TestPredict:
-    def test_every_sample_in_order(self) -> None:
-        runner, data = Doubler(), np.arange(300, dtype=np.float32).reshape(150, 2)
-        outputs = predict(runner, Split({"anything": data}), Silent())
-        assert np.array_equal(outputs["y"], data * 2)
-        assert outputs["n"].shape == (150,)
-        assert sum(runner.sizes) == 150
-        assert len(runner.sizes) > 1
-
-    def test_a_metric_cannot_change_them_for_the_next(self) -> None:
-        outputs = predict(Doubler(), Split({"x": np.ones((3, 2), np.float32)}), Silent())
-        with pytest.raises(ValueError, match="read-only"):
-            outputs["y"][0] = 0
-
-
 class TestScore:
-    def test_of_a_mean_has_an_interval_and_its_terms(self) -> None:
-        held = made(0.7, np.array([1.0] * 7 + [0.0] * 3))
-        assert held.value == 0.7
-        assert held.interval[0] < 0.7 < held.interval[1]
-        assert held.outcomes == (1.0,) * 7 + (0.0,) * 3
-        assert held.samples == 10
+    def test_a_mean_has_an_interval_and_its_terms(self) -> None:
+        made = score(0.75, [1, 1, 0, 1])
+        assert (made.candidate, made.format, made.metric, made.samples) == ("a", "onnx", "own", 4)
+        assert made.value == 0.75
+        assert made.outcomes == (1, 1, 0, 1)
+        assert made.interval[0] < 0.75 < made.interval[1]
+        assert made.drop is None
 
-    def test_of_anything_else_has_none(self) -> None:
-        held = made(0.7)
-        assert held.outcomes is None
-        assert all(map(math.isnan, held.interval))
+    def test_a_number_alone_has_none(self) -> None:
+        made = score(0.75)
+        assert made.outcomes is None
+        assert all(map(math.isnan, made.interval))
 
     @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
-    def test_what_is_not_finite_is_no_value(self, value: float) -> None:
-        held = made(value, np.full(10, value))
-        assert math.isnan(held.value)
-        assert held.outcomes is None
+    def test_a_value_that_is_not_finite_is_none(self, value: float) -> None:
+        made = score(value, [1, 0, 1, value])
+        assert math.isnan(made.value)
+        assert made.outcomes is None
 
-    @pytest.mark.parametrize("outcomes", [np.zeros(10), np.zeros(9), np.full((10, 1), 0.7)])
-    def test_terms_that_contradict_the_value_break_the_contract(self, outcomes: Any) -> None:
-        with pytest.raises(PluginError, match=r"metric m: .*one number a sample with the mean 0.7"):
-            made(0.7, outcomes)
+    @pytest.mark.parametrize(
+        ("value", "outcomes"),
+        [
+            (0.5, [1, 1, 1, 1]),
+            (0.5, [0.5, 0.5]),
+            (0.5, [[0.5], [0.5], [0.5], [0.5]]),
+            (0.5, [0.5, 0.5, 0.5, math.nan]),
+            (1e-3, [0, 0, 0, 0]),
+        ],
+    )
+    def test_terms_that_contradict_the_value_break_the_contract(
+        self, value: float, outcomes: Any
+    ) -> None:
+        with pytest.raises(PluginError, match="metric own: its outcomes are not one number"):
+            score(value, outcomes)
+
+    @pytest.mark.parametrize(("value", "outcomes"), [("high", None), (None, None), (1.0, "1111")])
+    def test_what_is_no_number_breaks_the_contract(self, value: Any, outcomes: Any) -> None:
+        with pytest.raises(PluginError, match="metric own: its value or outcomes are no numbers"):
+            score(value, outcomes)
 
     def test_a_bare_number_breaks_the_contract(self) -> None:
-        with pytest.raises(PluginError, match="returned float, not a MetricOutcome"):
-            score(
+        with pytest.raises(PluginError, match="metric own: returned float, not a MetricOutcome"):
+            evaluate.score(
                 lambda outputs, targets: 0.5,  # type: ignore[arg-type, return-value]
                 {},
                 TARGETS,
                 candidate="a",
                 format="onnx",
-                metric="m",
+                metric="own",
             )
 
 
 class TestCompare:
-    def test_is_positive_where_it_got_worse(self) -> None:
-        assert compare(made(0.9), made(0.8)).drop == pytest.approx(0.1)
-        better = compare(made(0.9, higher=False), made(0.8, higher=False))
-        assert better.drop == pytest.approx(-0.1)
+    def test_a_drop_is_paired_by_sample(self) -> None:
+        made = evaluate.compare(score(1.0, [1, 1, 1, 1]), score(0.75, [1, 1, 0, 1]))
+        assert made.drop == 0.25
+        assert made.drop_interval is not None
+        assert made.drop_interval[0] <= 0.25 <= made.drop_interval[1]
 
-    def test_is_paired_by_sample(self) -> None:
-        base, other = np.array([1.0] * 9 + [0.0]), np.array([1.0] * 8 + [0.0, 1.0])
-        held = compare(made(0.9, base), made(0.9, other))
-        assert held.drop == 0
-        assert held.drop_interval is not None
-        assert held.drop_interval[0] < 0 < held.drop_interval[1]
+    def test_of_an_error_more_is_worse(self) -> None:
+        better = score(2.0, [2, 2, 2, 2], higher=False)
+        worse = score(3.0, [3, 3, 3, 3], higher=False)
+        assert evaluate.compare(better, worse).drop == 1
+        assert evaluate.compare(worse, better).drop == -1
+        assert evaluate.compare(worse, better).drop_interval == (-1, -1)
 
-    def test_without_terms_there_is_no_interval(self) -> None:
-        assert compare(made(0.9), made(0.8, np.full(10, 0.8))).drop_interval is None
+    @pytest.mark.parametrize("higher", [True, False])
+    def test_without_terms_there_is_no_interval(self, higher: bool) -> None:
+        made = evaluate.compare(score(0.9, higher=higher), score(0.8, higher=higher))
+        assert made.drop == pytest.approx(0.1 if higher else -0.1)
+        assert made.drop_interval is None
 
-    @pytest.mark.parametrize("pair", [(math.nan, 0.9), (0.9, math.nan)])
-    def test_with_nothing_is_nothing(self, pair: tuple[float, float]) -> None:
-        base, other = (made(value) for value in pair)
-        held = compare(base, other)
-        assert held.drop is not None
-        assert math.isnan(held.drop)
+    @pytest.mark.parametrize("pair", [(math.nan, 0.5), (0.5, math.nan)])
+    def test_without_a_value_there_is_no_drop(self, pair: tuple[float, float]) -> None:
+        made = evaluate.compare(score(pair[0]), score(pair[1]))
+        assert made.drop is not None
+        assert math.isnan(made.drop)
 
-    @given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=10, max_size=10))
-    def test_a_drop_is_the_difference_of_the_values(self, pairs: list[tuple[bool, bool]]) -> None:
-        first, second = (np.array(each, float) for each in zip(*pairs, strict=True))
-        base, other = made(first.mean(), first), made(second.mean(), second)
-        held = compare(base, other)
-        assert held.drop == pytest.approx(base.value - other.value)
-        assert replace(held, drop=None, drop_interval=None) == other
+    @given(st.lists(st.integers(0, 1), min_size=4, max_size=4), st.booleans())
+    def test_against_itself_nothing_is_lost(self, terms: list[int], higher: bool) -> None:
+        made = score(sum(terms) / 4, terms, higher=higher)
+        compared = evaluate.compare(made, made)
+        assert compared.drop == 0
+        assert compared.drop_interval is not None
+        assert compared.drop_interval[0] <= 0 <= compared.drop_interval[1]

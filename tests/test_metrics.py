@@ -1,146 +1,191 @@
-"""The built-in metrics, and the metrics of users."""
+"""Each metric against numbers worked out by hand, and every way to be given the wrong thing."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from numpy.typing import NDArray
 
+from lepton_compress import metrics
 from lepton_compress.artifacts import MetricOutcome
 from lepton_compress.errors import InputError
-from lepton_compress.metrics import (
-    OnOutput,
-    PythonMetric,
-    TopK,
-    accuracy,
-    call,
-    mean_absolute_error,
-    mean_squared_error,
-    python,
-    top_k,
-)
+from lepton_compress.metrics import OnOutput, PythonMetric, TopK
 
-HERE = Path()
-SCORES = np.array([[0.1, 0.7, 0.2], [0.5, 0.3, 0.2], [0.1, 0.2, 0.7], [0.4, 0.5, 0.1]])
-LABELS = np.array([1, 0, 1, 0])
+NAN = float("nan")
+SCORES = np.array([[3, 1, 2], [0, 5, 1], [1, 2, 9], [4, 4, 1]], np.float32)
+"""The best are 0, 1, 2 and, of two that are equal, 0."""
 
 
-def terms(made: MetricOutcome) -> list[float]:
-    assert made.outcomes is not None
-    return [float(each) for each in made.outcomes]
+def accuracy(scores: Any, labels: Any, **given: Any) -> MetricOutcome:
+    outputs = {"scores": np.asarray(scores)}
+    return metrics.accuracy(outputs, np.asarray(labels), OnOutput(**given), Path())
+
+
+def top_k(scores: Any, labels: Any, k: int) -> MetricOutcome:
+    return metrics.top_k({"scores": np.asarray(scores)}, np.asarray(labels), TopK(k=k), Path())
 
 
 class TestAccuracy:
-    def test_is_the_share_of_hits(self) -> None:
-        made = accuracy({"scores": SCORES}, LABELS, OnOutput(), HERE)
-        assert (made.value, made.higher_is_better) == (0.5, True)
-        assert terms(made) == [1, 1, 0, 0]
-
-    def test_of_one_score_splits_at_a_half(self) -> None:
-        single = np.array([[0.9], [0.5], [0.51], [0.1]])
-        assert terms(accuracy({"p": single}, LABELS, OnOutput(), HERE)) == [1, 1, 1, 1]
-        assert accuracy({"p": single[:, 0]}, LABELS, OnOutput(), HERE).value == 1
-
-    def test_of_many_labels_a_sample_is_their_mean(self) -> None:
-        scores = np.stack([SCORES, SCORES], axis=1)  # two positions a sample
-        labels = np.stack([LABELS, 1 - LABELS], axis=1)
-        assert terms(accuracy({"s": scores}, labels, OnOutput(), HERE)) == [0.5, 0.5, 0, 0.5]
-
-    def test_looks_at_the_output_asked_for(self) -> None:
-        outputs = {"other": SCORES[:, ::-1], "scores": SCORES}
-        assert accuracy(outputs, LABELS, OnOutput(output="scores"), HERE).value == 0.5
-        with pytest.raises(InputError, match="no output 'score'; did you mean 'scores'"):
-            accuracy(outputs, LABELS, OnOutput(output="score"), HERE)
-
-    def test_takes_whole_numbers_in_any_type(self) -> None:
-        made = accuracy({"s": SCORES}, LABELS.astype(np.float32), OnOutput(), HERE)
-        assert made.value == 0.5
-
     @pytest.mark.parametrize(
-        ("labels", "says"),
-        [
-            (np.array([0, 1, 2, 3]), r"labels run from 0 to 3.*3 classes \(0 to 2\); renumber"),
-            (np.array([0, 1, 2, -1]), "labels run from -1 to 2"),
-            (np.array([0, 1, 2, 0.5]), "not whole numbers"),
-            (np.zeros((4, 2), int), r"predicts \(\) a sample but the labels are \(2,\)"),
-        ],
+        ("labels", "hits"),
+        [([0, 1, 2, 0], [1, 1, 1, 1]), ([0, 0, 2, 1], [1, 0, 1, 0]), ([1, 0, 0, 2], [0, 0, 0, 0])],
     )
-    def test_refuses_labels_that_do_not_fit(self, labels: Any, says: str) -> None:
-        with pytest.raises(InputError, match=says):
-            accuracy({"s": SCORES}, labels, OnOutput(), HERE)
+    def test_it_is_the_share_of_hits(self, labels: list[int], hits: list[int]) -> None:
+        made = accuracy(SCORES, labels)
+        assert made.value == sum(hits) / 4
+        assert made.higher_is_better
+        assert list(np.asarray(made.outcomes)) == hits
+
+    @pytest.mark.parametrize("shape", [(4,), (4, 1)])
+    def test_one_score_is_the_second_class_above_a_half(self, shape: tuple[int, ...]) -> None:
+        scores = np.array([0.2, 0.5, 0.51, 0.9]).reshape(shape)
+        assert accuracy(scores, [0, 0, 1, 1]).value == 1
+        assert accuracy(scores, [1, 1, 0, 0]).value == 0
+
+    def test_several_labels_a_sample_count_by_their_share(self) -> None:
+        scores = np.stack([SCORES, SCORES])
+        made = accuracy(scores, [[0, 1, 2, 0], [0, 1, 0, 1]])
+        assert list(np.asarray(made.outcomes)) == [1, 0.5]
+        assert made.value == 0.75
+
+    def test_a_score_that_is_no_number_is_no_hit(self) -> None:
+        # numpy's argmax of a NaN is its place, which may well be the label.
+        scores = np.array([[NAN, 1, 2], [0, NAN, 0], [1, 2, 9]])
+        assert accuracy(scores, [0, 1, 2]).value == pytest.approx(1 / 3)
+        assert accuracy([NAN, 0.2], [0, 0]).value == 0.5
+        assert top_k(scores, [0, 1, 2], 2).value == pytest.approx(1 / 3)
+
+    @pytest.mark.parametrize("kind", [np.int8, np.uint8, np.int64, np.float32, np.bool_])
+    def test_labels_may_be_of_any_kind_of_number(self, kind: type[np.generic]) -> None:
+        labels = np.array([0, 1, 0, 1]).astype(kind)
+        assert accuracy(SCORES, labels).value == 0.5
+
+    @pytest.mark.parametrize("labels", [[0, 1, 2, 3], [-1, 0, 0, 0]])
+    def test_a_label_without_a_score_is_refused(self, labels: list[int]) -> None:
+        with pytest.raises(InputError, match=r"labels run from .* but the model scores 3 classes"):
+            accuracy(SCORES, labels)
+
+    def test_one_score_knows_two_classes(self) -> None:
+        with pytest.raises(InputError, match="the model scores 2 classes"):
+            accuracy(SCORES[:, 0], [0, 1, 2, 0])
+
+    def test_labels_that_are_no_whole_numbers_are_refused(self) -> None:
+        with pytest.raises(InputError, match="labels are not whole numbers"):
+            accuracy(SCORES, [0, 0.5, 1, 2])
+
+    def test_labels_of_another_shape_are_refused(self) -> None:
+        with pytest.raises(InputError, match=r"predicts \(\) a sample but the labels are \(1,\)"):
+            accuracy(SCORES, [[0], [1], [2], [0]])
+
+
+class TestOutput:
+    OUTPUTS = {"first": SCORES, "second": SCORES[:, ::-1]}
+    LABELS = np.array([0, 1, 2, 0])
+
+    def test_the_first_is_the_default(self) -> None:
+        assert metrics.accuracy(self.OUTPUTS, self.LABELS, OnOutput(), Path()).value == 1
+
+    def test_another_can_be_named(self) -> None:
+        params = OnOutput(output="second")
+        assert metrics.accuracy(self.OUTPUTS, self.LABELS, params, Path()).value == 0.25
+
+    def test_an_unknown_one_is_refused_with_the_nearest(self) -> None:
+        with pytest.raises(InputError, match="no output 'secnd'; did you mean 'second'"):
+            metrics.accuracy(self.OUTPUTS, self.LABELS, OnOutput(output="secnd"), Path())
 
 
 class TestTopK:
-    def test_is_the_share_of_labels_among_the_best(self) -> None:
-        made = top_k({"s": SCORES}, LABELS, TopK(k=2), HERE)
-        assert terms(made) == [1, 1, 1, 1]
-        assert top_k({"s": SCORES}, np.array([0, 2, 0, 2]), TopK(k=2), HERE).value == 0
+    @pytest.mark.parametrize(("k", "value"), [(1, 0.25), (2, 0.75), (3, 1.0)])
+    def test_the_label_may_stand_among_the_highest(self, k: int, value: float) -> None:
+        made = top_k(SCORES, [2, 1, 1, 2], k)
+        assert made.value == value
+        assert made.higher_is_better
 
-    def test_of_one_is_the_accuracy(self) -> None:
-        assert terms(top_k({"s": SCORES}, LABELS, TopK(k=1), HERE)) == [1, 1, 0, 0]
+    def test_the_first_is_the_accuracy(self) -> None:
+        labels = [0, 0, 2, 1]
+        assert top_k(SCORES, labels, 1).value == accuracy(SCORES, labels).value
 
-    @given(st.integers(1, 6), st.integers(0, 1000))
-    def test_never_falls_as_k_rises(self, k: int, seed: int) -> None:
-        draw = np.random.default_rng(seed)
-        outputs, labels = {"s": draw.normal(size=(20, 7))}, draw.integers(7, size=20)
-        lower, upper = (top_k(outputs, labels, TopK(k=each), HERE).value for each in (k, k + 1))
-        assert lower <= upper
+    @pytest.mark.parametrize("scores", [SCORES, SCORES[:, 0], SCORES[:, :, None]])
+    def test_too_few_scores_are_refused(self, scores: NDArray[np.float32]) -> None:
+        with pytest.raises(InputError, match="top 4 needs at least 4 scores a sample"):
+            top_k(scores, [0, 0, 0, 0], 4)
 
-    def test_needs_that_many_scores(self) -> None:
-        with pytest.raises(InputError, match="top 5 needs at least 5 scores"):
-            top_k({"s": SCORES}, LABELS, TopK(), HERE)
+    def test_labels_of_another_shape_are_refused(self) -> None:
+        with pytest.raises(InputError, match=r"the labels are \(1,\) a sample"):
+            top_k(SCORES, [[0], [1], [2], [0]], 2)
 
 
 class TestErrors:
-    VALUES = np.array([[1.0, 2.0], [3.0, 4.0]])
-    WANTED = np.array([[1.0, 4.0], [0.0, 4.0]])
+    VALUES = np.array([[1.0, 2.0], [3.0, -4.0]], np.float32)
+    TARGETS = np.array([[1.0, 0.0], [0.0, 0.0]])
 
-    def test_absolute(self) -> None:
-        made = mean_absolute_error({"y": self.VALUES}, self.WANTED, OnOutput(), HERE)
-        assert (made.value, made.higher_is_better) == (1.25, False)
-        assert terms(made) == [1, 1.5]
+    def test_mean_absolute_error(self) -> None:
+        made = metrics.mean_absolute_error({"y": self.VALUES}, self.TARGETS, OnOutput(), Path())
+        assert (made.value, made.higher_is_better) == (2.25, False)
+        assert list(np.asarray(made.outcomes)) == [1.0, 3.5]
 
-    def test_squared(self) -> None:
-        made = mean_squared_error({"y": self.VALUES}, self.WANTED, OnOutput(), HERE)
-        assert terms(made) == [2, 4.5]
+    def test_mean_squared_error(self) -> None:
+        made = metrics.mean_squared_error({"y": self.VALUES}, self.TARGETS, OnOutput(), Path())
+        assert (made.value, made.higher_is_better) == (7.25, False)
+        assert list(np.asarray(made.outcomes)) == [2.0, 12.5]
 
-    def test_shapes_may_differ_in_ones(self) -> None:
-        made = mean_absolute_error({"y": np.ones((4, 1))}, np.ones(4), OnOutput(), HERE)
-        assert made.value == 0
+    def test_a_last_dimension_of_one_makes_no_difference(self) -> None:
+        # (n, 1) minus (n,) would be (n, n) in numpy.
+        outputs = {"y": np.array([[1.0], [2.0], [4.0]])}
+        made = metrics.mean_absolute_error(outputs, np.array([1, 1, 1]), OnOutput(), Path())
+        assert made.value == pytest.approx(4 / 3)
 
-    def test_sizes_may_not(self) -> None:
+    def test_other_sizes_are_refused(self) -> None:
         with pytest.raises(InputError, match=r"outputs are \(2,\) a sample but targets \(\)"):
-            mean_absolute_error({"y": self.VALUES}, np.ones(2), OnOutput(), HERE)
+            metrics.mean_squared_error({"y": self.VALUES}, np.zeros(2), OnOutput(), Path())
+
+    def test_an_output_that_is_no_number_leaves_no_value(self) -> None:
+        values = np.array([1.0, NAN])
+        made = metrics.mean_absolute_error({"y": values}, np.zeros(2), OnOutput(), Path())
+        assert made.value != made.value
 
 
-class TestOwn:
-    def test_a_number(self) -> None:
-        made = call(lambda outputs, targets: 3, PythonMetric(function="f"), {}, LABELS)
-        assert (made.value, made.outcomes, made.higher_is_better) == (3.0, None, True)
+class TestPython:
+    @staticmethod
+    def call(function: Callable[..., Any], *, higher_is_better: bool = True) -> MetricOutcome:
+        params = PythonMetric(function="own.py:metric", higher_is_better=higher_is_better)
+        return metrics.call(function, params, {"scores": SCORES}, np.array([0, 1, 2, 0]))
 
-    def test_one_number_a_sample(self) -> None:
-        params = PythonMetric(function="f", higher_is_better=False)
-        made = call(lambda outputs, targets: [1, 2, 3, 4], params, {}, LABELS)
-        assert (made.value, made.higher_is_better) == (2.5, False)
-        assert terms(made) == [1, 2, 3, 4]
+    @pytest.mark.parametrize("value", [0.5, np.float32(0.5), np.array(0.5), 1, True])
+    def test_a_number_is_the_value(self, value: Any) -> None:
+        made = self.call(lambda outputs, targets: value, higher_is_better=False)
+        assert made == MetricOutcome(float(value), False, None)
+
+    def test_one_a_sample_is_averaged(self) -> None:
+        made = self.call(lambda outputs, targets: [1, 0, 1, 0])
+        assert made.value == 0.5
+        assert list(np.asarray(made.outcomes)) == [1, 0, 1, 0]
 
     @pytest.mark.parametrize(
         ("returned", "says"),
-        [([1, 2], r"f: returned shape \(2,\) for 4 samples; return a number"), ("text", "raised")],
+        [
+            ([1, 0], r"returned shape \(2,\) for 4 samples; return a number, or one number"),
+            (np.zeros((4, 1)), r"returned shape \(4, 1\) for 4 samples"),
+            ("high", "raised ValueError: could not convert string to float"),
+            (None, "raised TypeError"),
+            ({"a": 1}, "raised TypeError"),
+        ],
     )
     def test_anything_else_is_refused(self, returned: Any, says: str) -> None:
-        with pytest.raises(InputError, match=says):
-            call(lambda outputs, targets: returned, PythonMetric(function="f"), {}, LABELS)
+        with pytest.raises(InputError, match=says) as caught:
+            self.call(lambda outputs, targets: returned)
+        assert caught.value.where == "own.py:metric"
 
     def test_what_it_raises_is_told(self) -> None:
-        with pytest.raises(InputError, match="f: raised ZeroDivisionError: division by zero"):
-            call(lambda outputs, targets: 1 / 0, PythonMetric(function="f"), {}, LABELS)
+        with pytest.raises(InputError, match="own.py:metric: raised KeyError: 'logits'"):
+            self.call(lambda outputs, targets: outputs["logits"])
 
-    def test_of_a_file(self, tmp_path: Path) -> None:
-        (tmp_path / "own.py").write_text("def f(outputs, targets):\n    return len(targets)\n")
-        params = PythonMetric(function="own.py:f")
-        assert python({"s": SCORES}, LABELS, params, tmp_path).value == 4
+    def test_it_is_found_by_its_reference(self, tmp_path: Path) -> None:
+        (tmp_path / "own.py").write_text("def third(outputs, targets):\n    return 1 / 3\n")
+        params = PythonMetric(function="own.py:third")
+        made = metrics.python({"scores": SCORES}, np.zeros(4), params, tmp_path)
+        assert made.value == 1 / 3

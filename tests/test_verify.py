@@ -1,4 +1,4 @@
-"""An artifact against its source: what counts as the same, and what never does."""
+"""Two ways of running a model, compared: what holds, and every way to differ."""
 
 from __future__ import annotations
 
@@ -8,93 +8,126 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from lepton_compress.artifacts import Split
+from lepton_compress.artifacts import Parity, Split
 from lepton_compress.verify import BATCHES, LIMIT, difference, verify
 
 Arrays = Mapping[str, NDArray[Any]]
-ONE = {"y": np.array([[1.0, -4.0]], np.float32)}
 
 
-def run(factor: float, offset: float = 0.0) -> object:
-    return lambda feeds: {"y": feeds["x"] * factor + offset}
-
-
-def samples(count: int) -> Split:
-    return Split({"x": np.arange(1.0, count * 3 + 1, dtype=np.float32).reshape(count, 3)})
+def one(*values: float, dtype: Any = np.float32) -> dict[str, NDArray[Any]]:
+    return {"y": np.array(values, dtype)}
 
 
 class TestDifference:
-    def test_of_equals_is_zero(self) -> None:
-        assert difference(ONE, {"y": ONE["y"].copy()}) == 0
+    def test_equal_is_none(self) -> None:
+        assert difference(one(1, 2), one(1, 2)) == 0
 
-    def test_is_relative_to_the_largest_magnitude(self) -> None:
-        assert difference(ONE, {"y": np.array([[1.0, -4.4]], np.float32)}) == pytest.approx(0.1)
-        assert difference(ONE, {"y": np.array([[1.4, -4.0]], np.float32)}) == pytest.approx(0.1)
+    def test_it_is_relative_to_the_largest_magnitude(self) -> None:
+        assert difference(one(0, -4), one(1, -4)) == 0.25
+        assert difference(one(0, -4e6), one(1e6, -4e6)) == 0.25
 
     def test_the_worst_output_counts(self) -> None:
-        two = {**ONE, "z": np.array([2.0], np.float32)}
-        assert difference(two, {**ONE, "z": np.array([1.0], np.float32)}) == pytest.approx(0.5)
+        wanted = {"a": np.ones(2), "b": np.ones(2)}
+        assert difference(wanted, {"a": np.ones(2), "b": np.array([1, 1.5])}) == 0.5
 
     @pytest.mark.parametrize(
-        "given",
+        "given_",
         [
+            {"z": np.ones(2)},
             {},
-            {"z": ONE["y"]},
-            {"y": ONE["y"][0]},
-            {"y": np.array([[np.nan, -4.0]], np.float32)},
-            {"y": np.array([[np.inf, -4.0]], np.float32)},
+            {"y": np.ones(2), "z": np.ones(2)},
+            {"y": np.ones((2, 1))},
+            {"y": np.ones(1)},
+            {"y": np.array([1, math.nan])},
+            {"y": np.array([1, math.inf])},
         ],
+        ids=["name", "missing", "more", "rank", "length", "NaN", "infinity"],
     )
-    def test_what_cannot_be_compared_is_infinitely_far(self, given: Arrays) -> None:
-        assert difference(ONE, given) == math.inf
+    def test_what_cannot_be_compared_is_infinitely_far(self, given_: Arrays) -> None:
+        assert difference({"y": np.ones(2)}, given_) == math.inf
 
-    def test_of_labels_is_the_share_that_differs(self) -> None:
-        wanted = {"y": np.array([1, 2, 3, 4])}
-        assert difference(wanted, {"y": np.array([1, 2, 3, 5])}) == 0.25
-        assert difference(wanted, {"y": np.array([1, 2, 3, 4])}) == 0
+    def test_outputs_in_another_order_are_other_outputs(self) -> None:
+        arrays = {"a": np.ones(1), "b": np.ones(1)}
+        assert difference(arrays, dict(reversed(arrays.items()))) == math.inf
 
-    def test_of_nothing_is_zero(self) -> None:
-        empty: Arrays = {"y": np.zeros((0, 3), np.float32), "z": np.zeros(0, np.int64)}
-        assert difference(empty, empty) == 0
+    def test_a_reference_that_is_no_number_never_holds(self) -> None:
+        assert difference(one(math.nan), one(math.nan)) == math.inf
 
-    def test_of_zeros_does_not_divide_by_zero(self) -> None:
-        zeros = {"y": np.zeros(3, np.float32)}
-        assert difference(zeros, zeros) == 0
-        assert difference(zeros, {"y": np.full(3, 1e-3, np.float32)}) > LIMIT
+    def test_of_whole_numbers_the_share_that_differs_counts(self) -> None:
+        wanted = one(1, 2, 3, 4, dtype=np.int64)
+        assert difference(wanted, one(1, 2, 3, 9, dtype=np.int64)) == 0.25
+        assert difference(one(1, 0, dtype=np.bool_), one(1, 1, dtype=np.bool_)) == 0.5
+
+    def test_all_zeros_are_matched_by_zeros_alone(self) -> None:
+        assert difference(one(0, 0), one(0, 0)) == 0
+        assert difference(one(0, 0), one(0, 1e-6)) > LIMIT
+
+    @pytest.mark.parametrize("dtype", [np.float32, np.int64])
+    def test_nothing_equals_nothing(self, dtype: Any) -> None:
+        assert difference(one(dtype=dtype), one(dtype=dtype)) == 0
+
+    def test_half_precision_does_not_overflow(self) -> None:
+        assert difference(one(6e4, dtype=np.float16), one(-6e4, dtype=np.float16)) == 2
+
+    @given(st.lists(st.floats(-1e3, 1e3, width=32), min_size=1, max_size=9), st.integers(0, 8))
+    def test_a_planted_fault_is_found(self, values: list[float], place: int) -> None:
+        wanted, wrong = one(*values), one(*values)
+        place %= len(values)
+        wrong["y"][place] += 0.01 * (1 + np.abs(wanted["y"]).max())
+        assert difference(wanted, wrong) > LIMIT
+        assert difference(wanted, wanted) == 0
+
+
+def double(feeds: Arrays) -> dict[str, NDArray[Any]]:
+    return {"y": 2 * feeds["x"]}
+
+
+def check(subject: Any, rows: int = 9) -> tuple[Parity, ...]:
+    samples = Split({"x": np.arange(1, rows + 1, dtype=np.float32)[:, None]})
+    return verify(subject, double, samples, candidate="a", format="onnx", against="module")
 
 
 class TestVerify:
-    def check(self, subject: object, count: int = 9) -> list[tuple[bool, int, int]]:
-        found = verify(
-            subject,  # type: ignore[arg-type]
-            run(2.0),  # type: ignore[arg-type]
-            samples(count),
-            candidate="a",
-            format="onnx",
-            against="graph",
-        )
-        return [(each.holds, each.batch, each.samples) for each in found]
+    def test_both_batches_are_compared(self) -> None:
+        made = check(double)
+        assert [each.batch for each in made] == list(BATCHES) == [1, 7]
+        assert [each.samples for each in made] == [1, 7]
+        assert all(each.holds for each in made)
+        assert {(each.candidate, each.format, each.against) for each in made} == {
+            ("a", "onnx", "module")
+        }
 
-    def test_at_each_batch(self) -> None:
-        assert self.check(run(2.0)) == [(True, batch, batch) for batch in BATCHES]
+    def test_neither_batch_is_that_of_the_traced_example(self) -> None:
+        assert 2 not in BATCHES
 
-    def test_a_wrong_weight_fails_both(self) -> None:
-        assert [held for held, *_ in self.check(run(2.001))] == [False, False]
+    def test_too_few_samples_are_repeated(self) -> None:
+        seen: list[int] = []
 
-    def test_a_baked_batch_fails_one(self) -> None:
-        def baked(feeds: Arrays) -> Arrays:
-            return {"y": np.resize(feeds["x"] * 2, (1, 3))}
+        def subject(feeds: Arrays) -> dict[str, NDArray[Any]]:
+            seen.append(len(feeds["x"]))
+            return double(feeds)
 
-        assert [held for held, *_ in self.check(baked)] == [True, False]
+        made = check(subject, rows=3)
+        assert seen == [1, 7]
+        assert [each.samples for each in made] == [1, 3]
 
-    def test_few_samples_are_repeated_to_fill_the_batch(self) -> None:
-        seen = []
+    def test_a_batch_that_is_baked_in_shows(self) -> None:
+        one_row, seven = check(lambda feeds: {"y": 2 * feeds["x"][:1]})
+        assert one_row.holds
+        assert not seven.holds
+        assert seven.value == math.inf
 
-        def watched(feeds: Arrays) -> Arrays:
-            seen.append(feeds["x"][:, 0].tolist())
-            return {"y": feeds["x"] * 2}
+    def test_rows_that_get_mixed_up_show(self) -> None:
+        made = check(lambda feeds: {"y": 2 * feeds["x"][::-1]})
+        assert [each.holds for each in made] == [True, False]
 
-        assert self.check(watched, count=2) == [(True, 1, 1), (True, 7, 2)]
-        assert seen == [[1.0], [1.0, 4.0, 1.0, 4.0, 1.0, 4.0, 1.0]]
+    @pytest.mark.parametrize(
+        ("value", "holds"),
+        [(0.0, True), (LIMIT, True), (2 * LIMIT, False), (math.inf, False), (math.nan, False)],
+    )
+    def test_what_holds(self, value: float, holds: bool) -> None:
+        assert Parity("a", "onnx", "graph", "m", value, LIMIT, 1, 1).holds is holds

@@ -18,7 +18,8 @@ from lepton_compress.compress.account import is_integer
 from lepton_compress.compress.session import observing
 from lepton_compress.errors import InputError
 from lepton_compress.graph import value_specs
-from lepton_compress.load.forms import duplicate, signature, spec
+from lepton_compress.load import forms
+from lepton_compress.load.forms import duplicate, signature
 from lepton_compress.registry import nearest
 
 OPSET = 13
@@ -164,7 +165,7 @@ def with_types(model: Model, split: Split, where: str) -> tuple[Model, tuple[str
         known = {}
     missing = [name for node in graph.node for name in node.output if name and name not in known]
     if not missing:
-        recorded = [spec(value) for value in model.value.graph.value_info]
+        recorded = [forms.spec(value) for value in model.value.graph.value_info]
         if all(known[each.name].dtype == each.dtype for each in recorded if each.name in known):
             return model, ()
         return made, ("types that the graph records contradict it; they were inferred anew",)

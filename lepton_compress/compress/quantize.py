@@ -32,10 +32,18 @@ class Quantize(Params):
         16, description="Calibration samples to compute with saturating arithmetic."
     )
     per_channel: bool = Field(True, description="A scale for each output channel of a weight.")
-    calibration: Literal["minmax", "moving_average", "percentile", "entropy", "mse"] = Field(
-        "minmax",
-        description="How a range follows from the values seen: all of them, a moving average of "
-        "each batch's ends, all but the outermost 0.001 %, least divergence, least squared error.",
+    calibration: Literal["auto", "minmax", "moving_average", "percentile", "entropy", "mse"] = (
+        Field(
+            "auto",
+            description="How a range follows from the values seen: all of them, a moving average "
+            "of each batch's ends, all but the outermost 0.001 %, least divergence, least squared "
+            "error. `auto`: the last for 8 bits, all values for 16.",
+        )
+    )
+    rounding: Literal["adaptive", "nearest"] = Field(
+        "adaptive",
+        description="`adaptive` rounds each weight so that the layer's output on calibration data "
+        "changes least and corrects the bias; it costs seconds and no speed of the artifact.",
     )
     samples: Annotated[int, Field(ge=1)] = Field(
         256, description="At most this many calibration samples."

@@ -22,6 +22,7 @@ from onnx import numpy_helper
 from torch.nn import functional
 
 from lepton_compress.artifacts import Model, Observer, Split
+from lepton_compress.compress.training import deterministic
 from lepton_compress.load.forms import duplicate
 
 if TYPE_CHECKING:
@@ -76,6 +77,7 @@ def adapt(
     split: Split,
     *,
     samples: int,
+    largest: int,
     threads: int,
     observer: Observer,
 ) -> int:
@@ -86,19 +88,21 @@ def adapt(
         quantized: with weights `NAME_quantized` int8 and scales `NAME_scale`, symmetric.
         split: calibration data.
         samples: at most this many.
+        largest: the integers' largest magnitude, 127 for 8 bits.
     """
     held = {tensor.name: tensor for tensor in quantized.graph.initializer}
     layers = [each for each in find_layers(original.value) if f"{each.weight}_quantized" in held]
     shared = _used_twice(original.value)
     layers = [each for each in layers if each.weight not in shared]
     weights = {tensor.name: tensor for tensor in original.value.graph.initializer}
-    moments = measure(original, layers, split, samples, threads, observer)
-    with observer.work("rounding", len(layers)) as progress:
-        for layer in layers:
-            _round_layer(
-                layer, numpy_helper.to_array(weights[layer.weight]), moments[layer.node], held
-            )
-            progress.advance(note=layer.node)
+    # The number of threads decides the order of sums, and so the bytes of the artifact.
+    with deterministic(0, threads):
+        moments = measure(original, layers, split, samples, threads, observer)
+        with observer.work("rounding", len(layers)) as progress:
+            for layer in layers:
+                weight = numpy_helper.to_array(weights[layer.weight])
+                _round_layer(layer, weight, moments[layer.node], held, largest)
+                progress.advance(note=layer.node)
     return len(layers)
 
 
@@ -196,7 +200,11 @@ def _stride(count: int) -> int:
 
 
 def _round_layer(
-    layer: Layer, weight: NDArray[Any], moments: Moments, held: Mapping[str, onnx.TensorProto]
+    layer: Layer,
+    weight: NDArray[Any],
+    moments: Moments,
+    held: Mapping[str, onnx.TensorProto],
+    largest: int,
 ) -> None:
     """Replace a layer's integers, and its bias if that is an int32."""
     turned = layer.operator != "Conv" and not layer.transposed
@@ -205,7 +213,7 @@ def _round_layer(
     flat = rows.reshape(layer.groups, outputs // layer.groups, -1)
     scale = torch.from_numpy(numpy_helper.to_array(held[f"{layer.weight}_scale"]).copy())
     steps = scale.reshape(-1).expand(outputs).reshape(layer.groups, -1, 1)
-    integers = round_weights(flat, steps, moments.second)
+    integers = round_weights(flat, steps, moments.second, largest)
     made = integers.reshape(rows.shape).to(torch.int8).numpy()
     _replace(held[f"{layer.weight}_quantized"], made.T if turned else made)
     bias = held.get(f"{layer.bias}_quantized") if layer.bias else None
@@ -219,7 +227,7 @@ def _round_layer(
 
 
 def round_weights(
-    weight: torch.Tensor, scale: torch.Tensor, second: torch.Tensor, largest: int = 127
+    weight: torch.Tensor, scale: torch.Tensor, second: torch.Tensor, largest: int
 ) -> torch.Tensor:
     """Integers (groups, outputs, width) that keep the outputs closest.
 

@@ -15,7 +15,7 @@ from onnxruntime.quantization.calibrate import CalibrationMethod, TensorData, Te
 from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 
 from lepton_compress.artifacts import Model, Observer, Split, StepOutcome
-from lepton_compress.compress import account, processor, saturation
+from lepton_compress.compress import account, processor, rounding, saturation
 from lepton_compress.compress.calibration import Calibration, Range, calibrate, symmetric
 from lepton_compress.compress.prepare import prepare
 from lepton_compress.load.forms import duplicate, signature
@@ -77,7 +77,7 @@ def quantize(
     calibrated = calibrate(
         ready.model,
         ready.split,
-        method=params.calibration,
+        method=_method(params),
         operators=OPERATORS,
         keep=params.keep,
         samples=params.samples,
@@ -94,8 +94,19 @@ def quantize(
         params.weight_bits, saturating=saturating.value and kind.value != "uint16"
     )
     outcome = insert(ready.model, calibrated.ranges, params, kind.value, bits.value)
+    if params.rounding == "adaptive":
+        rounding.adapt(
+            ready.model,
+            outcome.value,
+            ready.split,
+            samples=params.samples,
+            largest=2 ** (bits.value - 1) - 1,
+            threads=threads,
+            observer=observer,
+        )
     statistics: dict[str, Any] = {
         "calibration": calibrated.method,
+        "rounding": params.rounding,
         "calibration_samples": calibrated.samples,
         "activations": kind.told(),
         "symmetric": params.symmetric,
@@ -115,6 +126,12 @@ def quantize(
     if calibrated.constant:
         notes.append(f"never varies on the calibration data: {', '.join(calibrated.constant)}")
     return StepOutcome(outcome, changed=True, statistics=statistics, notes=tuple(notes))
+
+
+def _method(params: Quantize) -> str:
+    if params.calibration != "auto":
+        return params.calibration
+    return "minmax" if params.activations == "uint16" else "mse"
 
 
 def insert(

