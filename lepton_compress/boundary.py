@@ -28,6 +28,7 @@ from lepton_compress.errors import (
     EXIT_USER,
     LeptonError,
     OutputError,
+    PluginError,
     RecipeError,
     UserError,
 )
@@ -71,7 +72,7 @@ def working(*, quiet: bool = False) -> Iterator[Stage]:
         _log.setLevel(logging.INFO)
         out, err = _console(real_out), _console(real_err)
         try:
-            with Bars(err, quiet=quiet) as observer:
+            with Bars(err, quiet=quiet) as observer, _not_ended():
                 yield Stage(out, err, observer, path)
         except (UserError, KeyboardInterrupt):
             path.unlink(missing_ok=True)
@@ -85,6 +86,15 @@ def working(*, quiet: bool = False) -> Iterator[Stage]:
         finally:
             root.removeHandler(handler)
             handler.close()
+
+
+@contextlib.contextmanager
+def _not_ended() -> Iterator[None]:
+    """A plug-in that exits must not choose the exit code: 0 would mean that all gates pass."""
+    try:
+        yield
+    except SystemExit as error:
+        raise PluginError(f"code that was called for the run exited with {error.code!r}") from error
 
 
 def keep_log(log: Path, folder: Path) -> None:

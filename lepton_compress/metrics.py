@@ -123,8 +123,11 @@ def call(
     import numpy as np
 
     try:
-        made = np.asarray(function(outputs, targets), dtype=np.float64)
-    except Exception as error:
+        given = function(outputs, targets)
+        if given is None:  # numpy would read it as a NaN
+            raise TypeError("it returns nothing")
+        made = np.asarray(given, dtype=np.float64)
+    except (Exception, SystemExit) as error:
         said = f"raised {type(error).__name__}: {error}"
         raise InputError(said, where=params.function) from error
     if made.ndim == 0:

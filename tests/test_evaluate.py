@@ -115,7 +115,7 @@ class TestScore:
         with pytest.raises(PluginError, match="metric own: its outcomes are not one number"):
             score(value, outcomes)
 
-    @pytest.mark.parametrize(("value", "outcomes"), [("high", None), (None, None), (1.0, "1111")])
+    @pytest.mark.parametrize(("value", "outcomes"), [("high", None), (None, None), (1.0, ["a"])])
     def test_what_is_no_number_breaks_the_contract(self, value: Any, outcomes: Any) -> None:
         with pytest.raises(PluginError, match="metric own: its value or outcomes are no numbers"):
             score(value, outcomes)

@@ -23,6 +23,7 @@ FOUNDATION = [
     "errors",
     "artifacts",
     "overviews",
+    "accounts",
     "units",
     "provenance",
     "document",
@@ -32,7 +33,8 @@ FOUNDATION = [
 FOUNDATION += ["use", "recipe", "store"]
 """Lowest first: each may import those before it, and nothing else."""
 
-FOR_ALL = {"errors", "artifacts", "overviews", "units", "provenance", "registry", "recipe", "store"}
+FOR_ALL = {"errors", "artifacts", "overviews", "accounts", "units", "provenance", "registry"}
+FOR_ALL |= {"recipe", "store"}
 """What every stage may import."""
 
 STAGES = {
@@ -50,6 +52,8 @@ STAGES = {
     # It reads what the loaders and the report wrote, by their own readers.
     "inspect": {"inspect", "graph", "load.forms", "load.model", "load.references", "load.weights"}
     | {"report.folder"},
+    # It reads a run and its recipe's data as those who wrote and used them do.
+    "explain": {"explain", "job", "load.forms", "load.model", "report.folder"},
     "report": {"report"},
 }
 """What a stage may import beside that: never another stage, only the helper modules named here."""

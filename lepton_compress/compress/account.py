@@ -17,7 +17,7 @@ from lepton_compress.load.forms import call
 WEIGHTED = ("Attention", "Conv", "ConvTranspose", "GRU", "Gemm", "LSTM", "MatMul", "RNN")
 RECURRENT = ("GRU", "LSTM", "RNN")
 
-_SAMPLES = 128
+_SAMPLES = 32
 _INTEGER = frozenset(
     {
         "ConvInteger",

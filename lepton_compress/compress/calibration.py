@@ -287,8 +287,8 @@ def _best_share(cost: Callable[[float], float]) -> float:
     the largest."""
     coarse = range(len(_SHARES) - 1, -1, -_COARSE)
     middle = min(coarse, key=lambda index: cost(_SHARES[index]))
-    around = _SHARES[max(0, middle - _COARSE + 1) : middle + _COARSE][::-1]
-    return float(min(around, key=cost))
+    around = _SHARES[max(0, middle - _COARSE + 1) : middle + _COARSE].tolist()[::-1]
+    return min(around, key=cost)
 
 
 def _mse(seen: Observed) -> Range:

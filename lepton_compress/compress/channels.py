@@ -74,22 +74,26 @@ def find_groups(
     graph = _trace(scratch, example)
     names = {each: name for name, each in scratch.named_modules()}
     rate = torch_pruning.importance.GroupMagnitudeImportance(p=2, normalizer="mean")
+    found, faults = {}, {}
+    for group in graph.get_all_groups(root_module_types=list(_ROOTS), ignored_layers=[]):
+        layer = names[group[0].dep.target.module]
+        if not {names.get(dep.target.module) for dep, _ in group} & keep:
+            found[layer] = group
+            if not _fits(graph, group):
+                faults[layer] = "a shortcut without weights changes the number of channels"
+    faults |= _faults(module, example, [layer for layer in found if layer not in faults])
     groups, notes = [], []
-    for found in graph.get_all_groups(root_module_types=list(_ROOTS), ignored_layers=[]):
-        root = found[0].dep.target.module
-        layer = names[root]
-        members = {names.get(dep.target.module) for dep, _ in found}
-        if members & keep:
-            continue
-        importance = rate(found)
-        if importance is None or not bool(torch.isfinite(importance).all()):
-            notes.append(f"{layer} is not pruned: its weights give no importance")
-            continue
-        values = tuple(float(value) for value in importance)
-        groups.append(Group(layer, graph.get_out_channels(root), values))
-    faults = _faults(module, example, [group.layer for group in groups])
-    notes += [f"{layer} is not pruned: {why}" for layer, why in faults.items() if why != _ANSWER]
-    return [group for group in groups if group.layer not in faults], notes
+    for layer, group in found.items():
+        why = faults.get(layer, "")
+        importance = None if why else rate(group)
+        if not why and (importance is None or not bool(torch.isfinite(importance).all())):
+            why = "its weights give no importance"
+        if why and why != _ANSWER:
+            notes.append(f"{layer} is not pruned: {why}")
+        if importance is not None and not why:
+            width = graph.get_out_channels(group[0].dep.target.module)
+            groups.append(Group(layer, width, tuple(float(value) for value in importance)))
+    return groups, notes
 
 
 def choose(
@@ -182,6 +186,20 @@ def _remove(graph: Any, layer: nn.Module, channels: list[int]) -> None:
     remover = graph.get_pruner_of_module(layer).prune_out_channels
     group = graph.get_pruning_group(layer, remover, idxs=channels)
     group.prune()
+
+
+def _fits(graph: Any, group: Any) -> bool:
+    """Whether every layer of a group has the channels that the group says it has.
+
+    Where a forward() pads or cuts channels itself, the tracer loses count of them.
+    """
+    for dep, channels in group:
+        layer = dep.target.module
+        outward = graph.is_out_channel_pruning_fn(dep.pruning_fn)
+        width = (graph.get_out_channels if outward else graph.get_in_channels)(layer)
+        if width is not None and channels and max(channels) >= width:
+            return False
+    return True
 
 
 def _faults(module: nn.Module, example: Example, layers: Sequence[str]) -> dict[str, str]:

@@ -28,9 +28,9 @@ from lepton_compress.load.forms import duplicate
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-PATCHES = 8192
+PATCHES = 4096
 """Of a layer, that one batch adds to its moments; they are drawn evenly."""
-_BATCH = 8
+_BATCH = 4
 _DAMP = 0.01
 """Added to the diagonal of the moments, as a share of its mean, against overfitting rare inputs."""
 

@@ -116,7 +116,9 @@ def quantize(
     notes = [*ready.notes]
     if saturating.value and kind.value != "uint16" and params.weight_bits in ("auto", 8):
         # With `auto` the weights have seven bits by now; what eight would do is the reason.
-        eight = insert(ready.model, calibrated.ranges, params, kind.value, 8)
+        eight = outcome
+        if bits.value == 7:
+            eight = insert(ready.model, calibrated.ranges, params, kind.value, 8)
         found = saturation.check(eight, ready.split, params.saturation_samples, observer)
         statistics["saturation"] = asdict(found)
         notes.append(found.told(bits.value))

@@ -16,7 +16,8 @@ _FACTOR = 1.25
 _SHIFT = 0.25
 _CLIPPED = 1e-3
 _MANY = 0.5
-"""Share of the ranges beyond which it is no matter of a single one."""
+"""Share of the ranges from which on it is no matter of a single one, if they are `_SEVERAL`."""
+_SEVERAL = 3
 _FEW_SAMPLES = 32
 _BITS_16 = 1e-5
 _FULL_RANGE = 64
@@ -88,7 +89,7 @@ def _input_range(account: Account) -> Finding | None:
 def channel_order(account: Account) -> Finding | None:
     """The calibration data have the channels in another order."""
     for each in account.inputs:
-        if each.order is None or each.order_gain < 3 or each.certainty > 1e6:
+        if each.order is None or each.order_gain < 2:
             continue
         reverse = each.order == tuple(reversed(range(len(each.order))))
         known = " (BGR for RGB)" if reverse and len(each.order) == 3 else ""
@@ -101,7 +102,7 @@ def channel_order(account: Account) -> Finding | None:
             f"channel means {had} in calibration, {has} in evaluation; in the order "
             f"{list(each.order)} they fit {each.order_gain:.0f} times closer; {outcome(account)}",
             "read both with the same channel order, and calibrate again",
-            0.96,
+            0.96 if each.order_gain > 3 else 0.88,
         )
     return None
 
@@ -193,7 +194,8 @@ def few_calibration_samples(account: Account) -> Finding | None:
     ]
     far = max(over, key=lambda each: each.overshoot, default=None)
     # A range that is handed on, as through MaxPool, is one.
-    broad = len({each.range for each in over}) >= _MANY * len({r.range for r in account.ranges})
+    left = len({each.range for each in over})
+    broad = left >= max(_SEVERAL, _MANY * len({each.range for each in account.ranges}))
     count = account.calibration_samples
     few = count is not None and count < _FEW_SAMPLES
     if far is None or not broad or not (few or (far.overshoot > 1.25 and far.beyond > _CLIPPED)):
@@ -250,7 +252,7 @@ def _dead_weights(dead: list[NodeAccount]) -> Finding:
         "size",
         f"dead output channels in {worst.name}",
         f"the weights of {count} of its {worst.weight.channels if worst.weight else 0} output "
-        f"channels are all zero ({total} in the model), so that they give a constant",
+        f"channels are as good as zero ({total} in the model), so that they give a constant",
         "prune them, or find out what killed them in training",
         0.78,
     )

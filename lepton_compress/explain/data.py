@@ -101,23 +101,61 @@ def _order(
     calibration: NDArray[Any], evaluation: NDArray[Any]
 ) -> tuple[tuple[int, ...] | None, float]:
     """The order of the evaluation's channels that is closest to the calibration's, if it is
-    another one than their own, and how many times closer."""
+    clearly another one than their own, and how many times closer.
+
+    Where channels are normalised each by its own constants, the swap came before that, so the
+    usual constants are taken off first.
+    """
+    found: list[tuple[float, tuple[int, ...]]] = []
+    for mean, deviation in _NORMALISED[: 2 if evaluation.shape[1] == len(_MEAN) else 1]:
+        shape = (1, -1, *[1] * (evaluation.ndim - 2))
+        pair = (
+            each * _constants(deviation, shape) + _constants(mean, shape) if mean else each
+            for each in (calibration, evaluation)
+        )
+        found.append(_closest(*pair))
+    gain, order = max(found)
+    return (order, gain) if gain > 1 else (None, 1.0)
+
+
+def _closest(calibration: NDArray[Any], evaluation: NDArray[Any]) -> tuple[float, tuple[int, ...]]:
+    """How many times closer the best order is, 1 if it is their own, and that order."""
     import numpy as np
 
-    axes = (0, *range(2, calibration.ndim))
-    spread = float(evaluation.std()) or 1.0
-    had, has = (
-        np.stack([array.mean(axis=axes), array.std(axis=axes)], axis=1) / spread
-        for array in (calibration, evaluation)
-    )
+    colours = [_colour(each) for each in (calibration, evaluation)]
+    had, has = (each.mean(axis=0) for each in colours)
+    error = colours[1].std(axis=0) * np.sqrt(1 / len(colours[0]) + 1 / len(colours[1])) + 1e-9
+    own = np.abs(had - has)
     orders = list(itertools.permutations(range(len(has))))
     distances = [float(np.abs(had - has[list(order)]).max()) for order in orders]
     best = int(np.argmin(distances))
-    own = distances[0]
-    if best == 0 or own < _NOTABLE:
-        return None, 1.0
-    return orders[best], own / max(distances[best], 1e-3)
+    if (own / error).max() < _CERTAIN or own.max() < _NOTABLE * float(evaluation.std()):
+        best = 0
+    return distances[0] / max(distances[best], 1e-6), orders[best]
 
 
-_NOTABLE = 0.25
-"""Share of the input's deviation by which channels must differ for their order to show."""
+def _colour(array: NDArray[Any]) -> NDArray[Any]:
+    """(samples, channels, 2): mean and deviation of each channel less those of all channels, which
+    differ less from sample to sample than the channels themselves."""
+    import numpy as np
+
+    flat = array.reshape(*array.shape[:2], -1)
+    both = np.stack([flat.mean(axis=2), flat.std(axis=2)], axis=2)
+    colour: NDArray[Any] = both - both.mean(axis=1, keepdims=True)
+    return colour
+
+
+def _constants(values: tuple[float, ...], shape: tuple[int, ...]) -> NDArray[Any]:
+    """Constants of the channels, shaped to broadcast."""
+    import numpy as np
+
+    return np.array(values).reshape(shape)
+
+
+_MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+_NORMALISED = (((), ()), (_MEAN, _DEVIATION))
+"""None, and that of ImageNet."""
+_CERTAIN = 4.0
+"""Standard errors by which the channels must differ for their order to show."""
+_NOTABLE = 0.05
+"""Share of the input's deviation by which they must differ."""

@@ -83,8 +83,12 @@ def place(source: Wiring, runtime: Sequence[RuntimeNode]) -> dict[str, int | Non
     # Backwards, because what was fused into a later node has the place of that one.
     for node in reversed(list(source.computing())):
         given = [name for tensor in filter(None, node.output) for name in _written(source, tensor)]
-        known = (outputs[name] for name in given if name in outputs)
-        index = names.get(title(node), next(known, None))
+        # Blocked convolutions are named after what they give; its tensor is that of a reordering.
+        known = [
+            (names, title(node)),
+            *((table, name) for table in (names, outputs) for name in given),
+        ]
+        index = next((table[name] for table, name in known if name in table), None)
         if index is not None and runtime[index].operator in BORDERS:
             index = None  # a quantise node took over the name of what it absorbed
         placed[title(node)] = _later(source, node, placed) if index is None else index

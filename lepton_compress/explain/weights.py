@@ -26,6 +26,8 @@ _INTEGERS = ("ConvInteger", "MatMulInteger", "QLinearConv", "QLinearMatMul", "Ma
 _PLACE = {"QLinearConv": 3, "QLinearMatMul": 3}
 _SMALL = 1024
 """Bytes below which a shared tensor is no matter."""
+_DEAD = 1e-6
+"""Share of the largest weight below which a channel's weights are all as good as zero."""
 
 
 @dataclass(frozen=True)
@@ -107,9 +109,11 @@ def account(
     if node.op_type not in WEIGHTED:
         return about
     rows = _rows(values, node)
-    reach = np.abs(rows).max(axis=1)
-    live = reach > 0
-    noise = _noise(rows, _float_weight(reference, node), node) if held.integers is not None else []
+    wanted = _float_weight(reference, node)
+    exact = rows if wanted is None else _rows(wanted, node)
+    reach = np.abs(exact).max(axis=1)
+    live = reach > _DEAD * reach.max()
+    noise = _noise(rows, exact) if held.integers is not None and wanted is not None else []
     clear = [db for db, alive in zip(noise[1:], live, strict=False) if alive and db is not None]
     peak = 0
     if held.integers is not None:
@@ -138,15 +142,13 @@ def _rows(values: NDArray[Any], node: onnx.NodeProto) -> NDArray[Any]:
     return np.moveaxis(values, axis, 0).reshape(values.shape[axis], -1)
 
 
-def _noise(rows: NDArray[Any], wanted: NDArray[Any] | None, node: Any) -> list[float | None]:
-    """SQNR of all, then of each output channel; empty without the float weight."""
+def _noise(rows: NDArray[Any], wanted: NDArray[Any]) -> list[float | None]:
+    """SQNR of all, then of each output channel; empty for weights of another shape."""
     import numpy as np
 
-    if wanted is None:
+    if wanted.shape != rows.shape:
         return []
-    exact = _rows(wanted, node).astype(np.float64)
-    if exact.shape != rows.shape:
-        return []
+    exact = wanted.astype(np.float64)
     signal, noise = np.square(exact).sum(axis=1), np.square(exact - rows).sum(axis=1)
     total = decibels(float(signal.sum()), float(noise.sum()))
     return [total, *(decibels(float(s), float(n)) for s, n in zip(signal, noise, strict=True))]

@@ -37,6 +37,7 @@ def lower(model: Model, samples: Split) -> Model:
     """
     with _quiet():
         exported = _export(model, samples)
+    _check_batch(exported)
     graph = clean(exported)
     names = tuple(value.name for value in graph.graph.output)
     if model.outputs and names != model.outputs:
@@ -102,6 +103,18 @@ def _export(model: Model, samples: Split) -> onnx.ModelProto:
     if program is None:
         raise InputError("torch.onnx gave no program", where="model")
     return program.model_proto
+
+
+def _check_batch(graph: onnx.ModelProto) -> None:
+    """The exporter keeps a batch that forward() insists on, and does not say so."""
+    for value in graph.graph.input:
+        first = value.type.tensor_type.shape.dim[:1]
+        if first and not first[0].dim_param:
+            raise InputError(
+                f"its forward() works for a batch of {first[0].dim_value} alone",
+                where="model",
+                mend="let forward() take the number of samples from its input's shape",
+            )
 
 
 def _headline(error: BaseException) -> str:

@@ -38,7 +38,7 @@ def load_python(params: PythonLoader, folder: Path, seed: int) -> Any:
     function = resolve(params.function, folder)
     try:
         return function(**params.args)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise InputError(
             f"raised {type(error).__name__}: {error}",
             where=params.function,
@@ -49,10 +49,12 @@ def load_python(params: PythonLoader, folder: Path, seed: int) -> Any:
 class NpzLoader(Params):
     """Reads arrays of one .npz file and splits them by the recipe's seed."""
 
-    path: str
+    path: str = Field(description="The file, as numpy.savez writes it.")
     inputs: list[str] = Field(min_length=1, description="Arrays that the model takes.")
     targets: str | None = Field(None, description="The array of labels or values to predict.")
-    scale: float = Field(1.0, description="Inputs of an integer type are multiplied by this.")
+    scale: float = Field(
+        1.0, description="Inputs are multiplied by this, and are float32 then; 1 leaves them."
+    )
     calibration: Percent = Field(0.1, description="Share of samples to calibrate with.")
     evaluation: Percent = Field(0.2, description="Share of samples to evaluate on.")
 
@@ -61,12 +63,14 @@ class NpzLoader(Params):
 def load_npz(params: NpzLoader, folder: Path, seed: int) -> Any:
     """Reads arrays of one .npz file and splits them at random by the recipe's seed."""
     import zipfile
+    import zlib
 
     import numpy as np
 
     path = folder / params.path
     try:
-        with np.load(path, allow_pickle=False) as file:
+        # Opened here, as numpy leaves a file open that it finds to be none.
+        with path.open("rb") as held, np.load(held, allow_pickle=False) as file:
             wanted = [*params.inputs, *([params.targets] if params.targets else [])]
             for name in wanted:
                 if name not in file:
@@ -74,13 +78,13 @@ def load_npz(params: NpzLoader, folder: Path, seed: int) -> Any:
                         f"has no array {name!r}", where=str(path), mend=f"has {', '.join(file)}"
                     )
             arrays = {name: file[name] for name in wanted}
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
+    except (OSError, EOFError, TypeError, ValueError, zipfile.BadZipFile, zlib.error) as error:
         said = "no such file" if isinstance(error, FileNotFoundError) else f"not an .npz ({error})"
         raise InputError(said, where=str(path), mend="give a file made by numpy.savez") from error
+    count = _common_length(arrays, str(path))
     for name in params.inputs:
         if params.scale != 1.0:
             arrays[name] = (arrays[name] * params.scale).astype(np.float32)
-    count = len(arrays[params.inputs[0]])
     order = np.random.default_rng(seed).permutation(count)
     ends = [round(count * (1 - params.calibration - params.evaluation))]
     ends.append(ends[0] + round(count * params.calibration))
@@ -94,6 +98,15 @@ def load_npz(params: NpzLoader, folder: Path, seed: int) -> Any:
         )
         for split, rows in parts.items()
     }
+
+
+def _common_length(arrays: Mapping[str, np.ndarray], where: str) -> int:
+    """The samples that all arrays have."""
+    counts = {name: len(array) if array.ndim else 0 for name, array in arrays.items()}
+    if len(set(counts.values())) > 1:
+        said = ", ".join(f"{name} {count}" for name, count in counts.items())
+        raise InputError(f"its arrays have different numbers of samples ({said})", where=where)
+    return next(iter(counts.values()))
 
 
 def make_dataset(given: Any, where: str) -> Dataset:
@@ -116,6 +129,7 @@ def make_dataset(given: Any, where: str) -> Dataset:
         )
     splits = {name: _split(given[name], f"{where}: {name}") for name in SPLITS}
     _check_alike(splits, where)
+    splits = {name: split.named(list(splits["train"].inputs)) for name, split in splits.items()}
     seen: dict[bytes, str] = {}
     total = hashlib.sha256()
     for name, split in splits.items():
@@ -177,7 +191,13 @@ def _unpack(given: Any, where: str) -> tuple[dict[str, np.ndarray], np.ndarray |
         return _inputs(inputs, where), None if targets is None else _array(targets, where)
     if isinstance(given, Mapping) or hasattr(given, "__array__"):
         return _inputs(given, where), None
-    if isinstance(given, Iterable):
+    if isinstance(given, tuple) and len(given) > 2:
+        raise InputError(
+            f"is a tuple of {len(given)}",
+            where=where,
+            mend="give a pair (inputs, targets); several inputs as a mapping of names to arrays",
+        )
+    if isinstance(given, Iterable) and not isinstance(given, (str, bytes)):
         return _gather(given, where)
     raise InputError(f"cannot read a split from {type(given).__name__}", where=where)
 
@@ -205,22 +225,28 @@ def _gather(batches: Iterable[Any], where: str) -> tuple[dict[str, np.ndarray], 
     """All batches of an iterable, as one split."""
     import numpy as np
 
-    parts = [_unpack(batch, where) for batch in batches]
+    # A loader collates what stands beside each other in a sample into a list.
+    collated = [tuple(b) if isinstance(b, list) and len(b) > 1 else b for b in batches]
+    parts = [_unpack(batch, where) for batch in collated]
     if not parts:
         raise InputError("is empty", where=where, mend="give at least one sample in each split")
     names = list(parts[0][0])
     try:
+        if any(set(part[0]) != set(names) for part in parts):
+            raise ValueError("they have different inputs")
         inputs = {name: np.concatenate([part[0][name] for part in parts]) for name in names}
         labels = [part[1] for part in parts if part[1] is not None]
-        return inputs, np.concatenate(labels) if labels else None
-    except (KeyError, ValueError) as error:
+        targets = np.concatenate(labels) if labels else None
+        frozen = {name: _array(array, where) for name, array in inputs.items()}
+        return frozen, None if targets is None else _array(targets, where)
+    except ValueError as error:
         raise InputError(f"its batches do not fit together ({error})", where=where) from error
 
 
 def _check_alike(splits: Mapping[str, Split], where: str) -> None:
     first = splits["train"]
     for name, split in splits.items():
-        if list(split.inputs) != list(first.inputs):
+        if set(split.inputs) != set(first.inputs):
             raise InputError(f"{name} has other inputs than train", where=where)
         for key, array in split.inputs.items():
             like = first.inputs[key]

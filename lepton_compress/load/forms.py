@@ -45,7 +45,8 @@ def fingerprint(model: Model) -> str:
     if model.form == "graph":
         return hashlib.sha256(model.value.SerializeToString(deterministic=True)).hexdigest()
     module = model.value if model.form == "module" else model.value.module()
-    about = [_attributes(module), _classes(module)]
+    code = model.value.graph_module.code if model.form == "program" else ""
+    about = [_attributes(module), _classes(module), code]
     total = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
     for name, tensor in sorted(_tensors(module).items()):
         total.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)};".encode())
@@ -190,7 +191,10 @@ def _run_torch(model: Model, feeds: Feeds) -> list[np.ndarray]:
             where="model",
             mend="check the shape and dtype that the loader gives against what forward() takes",
         ) from error
-    return [tensor.detach().numpy() for tensor in flatten(returned)]
+    try:
+        return [tensor.detach().numpy() for tensor in flatten(returned)]
+    except TypeError as error:  # of what numpy has no type for
+        raise InputError(f"its outputs cannot be read: {error}", where="model") from error
 
 
 def _positional(model: Model) -> list[str]:

@@ -161,6 +161,7 @@ def _tensors(graph: onnx.GraphProto) -> Any:
         for attribute in node.attribute:
             if attribute.HasField("t"):
                 yield attribute.t
+            yield from attribute.tensors
             if attribute.HasField("g"):
                 yield from _tensors(attribute.g)
             for inner in attribute.graphs:
@@ -189,7 +190,7 @@ def _from_factory(
             with torch.random.fork_rng():
                 torch.manual_seed(0)  # a factory without weights gives the same model each time
                 module = factory(**spec.args)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise InputError(
                 f"the factory raised {type(error).__name__}: {error}",
                 where=reference,

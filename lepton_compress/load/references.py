@@ -31,7 +31,7 @@ def resolve(reference: str, folder: Path) -> Any:
         module = _module(folder, place)
     except InputError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a script may end itself when it is imported
         raise InputError(
             f"importing it raised {type(error).__name__}: {error}",
             where=reference,
@@ -55,7 +55,9 @@ def reference_digest(reference: str, folder: Path) -> str:
     if place.endswith(".py"):
         return file_code_digest(_file(folder, place)) + ":" + attribute
     spec = _find(place)
-    return file_code_digest(Path(spec).resolve()) + ":" + attribute if spec else reference
+    if spec is None or not Path(spec).is_file():  # a namespace, or built into Python
+        return reference
+    return file_code_digest(Path(spec).resolve()) + ":" + attribute
 
 
 def _split(reference: str) -> tuple[str, str]:
@@ -94,6 +96,26 @@ def _module(folder: Path, place: str) -> ModuleType:
     return _import_file(_file(folder, place))
 
 
+_FOLDERS: set[Path] = set()
+"""Where files have been imported from."""
+
+
+def _forget_namesakes(folder: Path) -> None:
+    """Before a file of this folder is imported: two folders may both hold a `helpers.py`, and each
+    file must get its own."""
+    local = {each.stem for each in folder.iterdir() if each.suffix == ".py" or each.is_dir()}
+    for name, module in list(sys.modules.items()):
+        if name.partition(".")[0] not in local:
+            continue
+        file = getattr(module, "__file__", None)
+        top = Path(file).parents[name.count(".")] if file else None
+        strange = top is not None and any(each in (top, top.parent) for each in _FOLDERS)
+        if strange and not Path(str(file)).is_relative_to(folder):
+            del sys.modules[name]
+    _FOLDERS.add(folder)
+    importlib.invalidate_caches()
+
+
 @functools.cache
 def _import_file(path: Path) -> ModuleType:
     # A name of its own for each path, so that two files called model.py can both be loaded; the
@@ -103,6 +125,7 @@ def _import_file(path: Path) -> ModuleType:
     if spec is None or spec.loader is None:
         raise InputError("is not a Python file", where=str(path))
     module = importlib.util.module_from_spec(spec)
+    _forget_namesakes(path.parent)
     sys.modules[name] = module
     sys.path.insert(0, str(path.parent))
     try:

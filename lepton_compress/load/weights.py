@@ -34,6 +34,7 @@ def load_weights(module: torch.nn.Module, path: Path, *, trust_pickle: bool) -> 
     state = _read(path, trust_pickle=trust_pickle)
     state = _fit(state, set(module.state_dict()))
     wanted = module.state_dict()
+    state |= _tied(wanted, state)
     missing = sorted(set(wanted) - set(state))
     extra = sorted(set(state) - set(wanted))
     wrong = [
@@ -51,6 +52,23 @@ def load_weights(module: torch.nn.Module, path: Path, *, trust_pickle: bool) -> 
             mend="check model.args, or that the file belongs to this factory",
         )
     module.load_state_dict(state)
+
+
+def _tied(
+    wanted: Mapping[str, torch.Tensor], state: Mapping[str, torch.Tensor]
+) -> dict[str, torch.Tensor]:
+    """For names that the file lacks, what it has under another name of the same tensor: a file of
+    safetensors holds tied weights once."""
+
+    def place(tensor: torch.Tensor) -> tuple[Any, ...]:
+        return tensor.data_ptr(), tuple(tensor.shape), tensor.stride(), tensor.dtype
+
+    known = {place(held): name for name, held in wanted.items() if held.numel() and name in state}
+    return {
+        name: state[known[place(held)]]
+        for name, held in wanted.items()
+        if name not in state and held.numel() and place(held) in known
+    }
 
 
 def _few(names: list[str]) -> str:

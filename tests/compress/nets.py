@@ -84,13 +84,14 @@ def model_of(
 def normal(rng: np.random.Generator, *shape: int) -> np.ndarray:
     """Weights that keep the variance of what they are multiplied with."""
     inner = int(np.prod(shape[1:]))
-    return (rng.normal(size=shape) / np.sqrt(inner)).astype(np.float32)
+    made: np.ndarray = (rng.normal(size=shape) / np.sqrt(inner)).astype(np.float32)
+    return made
 
 
 def cnn(*, opset: int = OPSET, seed: int = 0) -> tuple[Model, Split]:
     """Conv, ReLU, depthwise Conv, ReLU6, strided grouped Conv, pooling, Gemm."""
     rng = np.random.default_rng(seed)
-    weights = {
+    weights: dict[str, np.ndarray] = {
         "w1": normal(rng, 8, 3, 3, 3),
         "b1": normal(rng, 8),
         "w2": normal(rng, 8, 1, 3, 3),
@@ -98,10 +99,10 @@ def cnn(*, opset: int = OPSET, seed: int = 0) -> tuple[Model, Split]:
         "w3": normal(rng, 16, 4, 3, 3),
         "w4": normal(rng, 5, 16),
         "b4": normal(rng, 5),
-        "low": np.float32(0).reshape(()),
-        "high": np.float32(6).reshape(()),
+        "low": np.array(0, np.float32),
+        "high": np.array(6, np.float32),
     }
-    pads = {"pads": [1, 1, 1, 1]}
+    pads: dict[str, Any] = {"pads": [1, 1, 1, 1]}
     nodes = [
         helper.make_node("Conv", ["x", "w1", "b1"], ["c1"], "conv1", **pads),
         helper.make_node("Relu", ["c1"], ["r1"], "relu1"),
@@ -228,7 +229,7 @@ def transformer(*, fused: bool, seed: int = 0) -> tuple[Model, Split]:
 def _attention(weights: dict[str, np.ndarray], heads: int, width: int) -> list[onnx.NodeProto]:
     weights["split"] = np.array([0, 0, heads, width // heads])
     weights["joined"] = np.array([0, 0, width])
-    weights["factor"] = np.float32((width // heads) ** -0.5).reshape(())
+    weights["factor"] = np.array((width // heads) ** -0.5, np.float32)
     nodes = [
         helper.make_node("MatMul", ["e", "qkv"], ["p"], "project"),
         helper.make_node("Add", ["p", "qkv_bias"], ["pb"], "project_bias"),

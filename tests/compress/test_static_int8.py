@@ -278,7 +278,6 @@ def test_signal_to_noise_is_in_decibels() -> None:
     assert signal_to_noise(0 * reference, reference) is None
 
 
-@pytest.mark.slow
 def test_a_torch_network_goes_the_same_way() -> None:
     import torch
 

@@ -97,7 +97,9 @@ def cnn(channels: int = 1) -> Any:
         )
 
 
-def cnn_graph(weights: Weights, *, middle: str = "Relu", norm: Weights | None = None) -> Any:
+def cnn_graph(
+    weights: Weights, *, middle: str = "Relu", norm: Weights | None = None
+) -> onnx.ModelProto:
     """The graph of `cnn`. `middle` takes the place of the second Relu; `norm` puts a batch
     normalisation behind the pointwise convolution."""
     channels = weights["0.weight"].shape[1]

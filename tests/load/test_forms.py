@@ -93,6 +93,9 @@ def narrow(net: Any) -> None:
     net.second.in_features = 4
 
 
+EDITS: dict[str, Callable[[Any], object]] = {**CHANGES, "widths": narrow, "nothing": id}
+
+
 class TestFingerprint:
     @pytest.mark.parametrize("form", MAKERS)
     def test_of_equals_is_equal(self, form: str) -> None:
@@ -102,7 +105,7 @@ class TestFingerprint:
     def test_sees_every_change(self, name: str) -> None:
         model = module()
         before = forms.fingerprint(model)
-        {**CHANGES, "widths": narrow}[name](model.value)
+        EDITS[name](model.value)
         assert forms.fingerprint(model) != before
 
     def test_sees_a_layer_of_another_kind(self) -> None:
@@ -195,7 +198,7 @@ class TestSaved:
     @pytest.mark.parametrize("name", [*CHANGES, "widths", "nothing"])
     def test_a_module_loads_as_it_was(self, tmp_path: Path, name: str) -> None:
         changed = module()
-        {**CHANGES, "widths": narrow, "nothing": lambda net: None}[name](changed.value)
+        EDITS[name](changed.value)
         forms.save(changed, module(), tmp_path)
         loaded = forms.load(tmp_path, module)
         assert forms.fingerprint(loaded) == forms.fingerprint(changed)
@@ -206,7 +209,7 @@ class TestSaved:
     @pytest.mark.parametrize("name", ["a weight", "widths"])
     def test_tied_weights_stay_tied(self, tmp_path: Path, name: str) -> None:
         changed = module()
-        {**CHANGES, "widths": narrow}[name](changed.value)
+        EDITS[name](changed.value)
         forms.save(changed, module(), tmp_path)
         loaded = forms.load(tmp_path, module).value
         assert loaded.tied.weight is loaded.first.weight

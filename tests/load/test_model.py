@@ -147,7 +147,7 @@ class TestInMemory:
 
     def test_one_that_cannot_be_copied_is_refused(self) -> None:
         module = nn.Linear(4, 2)
-        module.cache = module(torch.ones(1, 4))  # type: ignore[assignment]
+        module.cache = module(torch.ones(1, 4))
         with pytest.raises(InputError, match=r"Linear: cannot be copied: RuntimeError.*; detach"):
             open_module(module, dataset())
 
