@@ -76,6 +76,12 @@ _ON_USE = {
 """Imported when first asked for, so that `import lepton_compress` costs next to nothing."""
 
 
+# The import system puts a package into its parent when it is first loaded. Loaded later,
+# `lepton_compress.compress` would hide the function of that name.
+importlib.import_module("lepton_compress.compress")
+globals().pop("compress")
+
+
 def __getattr__(name: str) -> Any:
     if name not in _ON_USE:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -31,7 +31,7 @@ class WeightAccount:
         per_channel: whether each output channel has a scale of its own.
         channels: how many output channels there are.
         spread: the largest magnitude of all over that of the median output channel.
-        dead: output channels whose weights are as good as zero, in the float graph where it is known.
+        dead: output channels whose weights are as good as zero, by the float graph if it is known.
         sqnr_db: against the float weights.
         worst_channel_db: the same of the worst output channel that is not dead.
         poor_channels: output channels below `POOR_DB`.

@@ -73,7 +73,7 @@ class _Reading:
 
 
 def _exact(value: float) -> _Reading:
-    return _Reading(value, (value, value), True)
+    return _Reading(float(value), (float(value), float(value)), True)
 
 
 def judge(recipe: Recipe, measured: Measured) -> tuple[Verdict, ...]:
@@ -206,7 +206,8 @@ def _read_profile(name: str, gate: Gate, profile: Profile) -> _Reading:
         return _Reading(profile.ratio, profile.ratio_interval, True, "the baseline has no latency")
     if name == "cold_start":
         return _Reading(profile.cold_start, None, True, "not measured")
-    return _Reading(profile.peak_memory, None, True, "not measured")
+    peak = profile.peak_memory
+    return _Reading(None if peak is None else float(peak), None, True, "not measured")
 
 
 def _known(interval: Interval | None) -> Interval | None:
@@ -216,7 +217,7 @@ def _known(interval: Interval | None) -> Interval | None:
 def _decide(
     name: str, gate: Gate, artifact: Artifact, target: str | None, reading: _Reading
 ) -> Verdict:
-    limit: float = gate.limit  # type: ignore[attr-defined]
+    limit = float(gate.limit)  # type: ignore[attr-defined]
     shown = _shower(name, share=reading.share)
     status, reason = _status(reading, limit, strict=gate.strict, shown=shown)
     return Verdict(

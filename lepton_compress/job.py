@@ -59,6 +59,7 @@ def open_job(source: Source, *, trust_pickle: bool = False) -> Job:
     Raises:
         UserError: something that the recipe names cannot be used.
     """
+    registry.table()  # a name offered twice is refused before one of the two is used
     check_forms(source)
     recipe = source.recipe
     data = load_data(source)

@@ -56,7 +56,7 @@ def accuracy(
 class TopK(OnOutput):
     """Looks at the k highest scores."""
 
-    k: Annotated[int, Field(ge=1)] = 5
+    k: Annotated[int, Field(ge=1)] = Field(5, description="How many scores may hold the label.")
 
 
 @plugin("metric", "top_k", TopK)
@@ -101,7 +101,7 @@ class PythonMetric(Params):
     function: str = Field(
         description="Called with (outputs by name, targets); returns a number, or one a sample."
     )
-    higher_is_better: bool = True
+    higher_is_better: bool = Field(True, description="Whether more of it is better; errors: false.")
 
 
 @plugin("metric", "python", PythonMetric)

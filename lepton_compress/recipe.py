@@ -107,9 +107,9 @@ class ModelSpec(_Section):
 class TargetSpec(Params):
     """A place where the model is to run, with how it is called there. Short form: the runtime."""
 
-    name: Name
-    runtime: str = "onnxruntime-cpu"
-    threads: Count = 1
+    name: Name = Field(description="For the results; the runtime by default.")
+    runtime: str = Field("onnxruntime-cpu", description="What loads and runs the artifact.")
+    threads: Count = Field(1, description="Threads that compute one call.")
     batch: Annotated[int, Field(strict=True, ge=1, le=65536)] = Field(
         1, description="Samples in one call."
     )
@@ -173,28 +173,31 @@ class Gate(Params):
         return {"anyOf": [handler.resolve_ref_schema(full)["properties"]["limit"], full]}
 
 
+_LIMIT = "The limit, with its unit."
+
+
 class ScoreGate(Gate):
     """Of a metric: its value, or its drop against the baseline, in the metric's own unit."""
 
-    limit: Share
+    limit: Share = Field(description="The limit, a number or a percentage.")
     metric: str | None = Field(None, description="Which metric; the recipe's first by default.")
 
 
 class SizeGate(Gate):
-    limit: Size
+    limit: Size = Field(description=_LIMIT)
 
 
 class FactorGate(Gate):
-    limit: Factor
+    limit: Factor = Field(description=_LIMIT)
 
 
 class LatencyGate(Gate):
-    limit: Duration
-    percentile: Literal["p50", "p90", "p99"] = "p50"
+    limit: Duration = Field(description=_LIMIT)
+    percentile: Literal["p50", "p90", "p99"] = Field("p50", description="Of the times of calls.")
 
 
 class DurationGate(Gate):
-    limit: Duration
+    limit: Duration = Field(description=_LIMIT)
 
 
 class Gates(_Section):
@@ -235,15 +238,17 @@ class Measure(Params):
 class Recipe(Params):
     """A recipe."""
 
-    version: Literal[1]
-    name: Name
-    description: str = ""
-    model: ModelSpec
-    data: LoaderUse
+    version: Literal[1] = Field(description="Of the format of recipes.")
+    name: Name = Field(description="What its results are called.")
+    description: str = Field("", description="For people.")
+    model: ModelSpec = Field(description="The trained model.")
+    data: LoaderUse = Field(description="The loader of the samples.")
     metrics: Annotated[list[MetricUse], Field(min_length=1)] = Field(
         description="The first is the one that gates and selection look at by default."
     )
-    seed: Annotated[int, Field(strict=True, ge=0, lt=2**32)] = 0
+    seed: Annotated[int, Field(strict=True, ge=0, lt=2**32)] = Field(
+        0, description="Of every random choice."
+    )
     threads: Count = Field(
         2, description="To train and calibrate with. Part of what makes a result repeatable."
     )
@@ -252,16 +257,22 @@ class Recipe(Params):
         description="Each a list of steps, applied in order. Common beginnings are shared.",
         json_schema_extra={"additionalProperties": False},
     )
-    exports: list[ExporterUse] = Field([ExporterUse(name="onnx")], min_length=1)
-    targets: list[TargetSpec] = Field([TargetSpec(name="onnxruntime-cpu")], min_length=1)
-    gates: Gates = Gates()
-    select: Literal["fastest", "smallest", "most_accurate"] = "fastest"
+    exports: list[ExporterUse] = Field(
+        [ExporterUse(name="onnx")], min_length=1, description="Formats to write."
+    )
+    targets: list[TargetSpec] = Field(
+        [TargetSpec(name="onnxruntime-cpu")], min_length=1, description="Where it must run."
+    )
+    gates: Gates = Field(Gates(), description="What an artifact must satisfy.")
+    select: Literal["fastest", "smallest", "most_accurate"] = Field(
+        "fastest", description="Which of those that pass to choose."
+    )
     require: Literal["chosen", "every"] = Field(
         "chosen",
         description="Whether the run passes if the chosen artifact of each target meets the "
         "gates, or only if every variant does.",
     )
-    measure: Measure = Measure()
+    measure: Measure = Field(Measure(), description="How long to measure latency.")
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

@@ -6,6 +6,7 @@ from typing import Any, ClassVar, Self
 
 from pydantic import (
     BaseModel,
+    Field,
     GetJsonSchemaHandler,
     ValidationError,
     ValidationInfo,
@@ -30,8 +31,8 @@ class Use(BaseModel):
     model_config = Params.model_config
     kind: ClassVar[str]
 
-    name: str
-    parameters: dict[str, Any] = {}
+    name: str = Field(description="Of the plug-in.")
+    parameters: dict[str, Any] = Field({}, description="Of the plug-in.")
 
     @model_validator(mode="before")
     @classmethod

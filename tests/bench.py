@@ -115,7 +115,14 @@ def splits() -> dict[str, Any]:
 
 
 def trained() -> Any:
-    """The small network, good at its task."""
+    """The small network, good at its task; a new one each time."""
+    net = network()()
+    net.load_state_dict(_weights())
+    return net.eval()
+
+
+@functools.cache
+def _weights() -> dict[str, Any]:
     import torch
     from torch.nn import functional
 
@@ -126,9 +133,10 @@ def trained() -> Any:
         optimizer = torch.optim.Adam(net.parameters(), lr=0.01)
         for _ in range(30):
             optimizer.zero_grad()
-            functional.cross_entropy(net(images), labels).backward()  # type: ignore[no-untyped-call]
+            functional.cross_entropy(net(images), labels).backward()
             optimizer.step()
-    return net.eval()
+    made: dict[str, Any] = net.state_dict()
+    return made
 
 
 def furnish(folder: Path) -> None:
@@ -155,7 +163,7 @@ def furnish(folder: Path) -> None:
         write_recipe(folder / f"{name}.yaml", recipe)
 
 
-def write_recipe(path: Path, values: Mapping[str, Any], **changes: Any) -> Path:
+def write_recipe(path: Path, values: Mapping[str, Any], /, **changes: Any) -> Path:
     """A recipe file; a change of None removes the key."""
     made = {key: held for key, held in {**values, **changes}.items() if held is not None}
     path.write_text(yaml.safe_dump(made, sort_keys=False))
@@ -180,9 +188,9 @@ class Bench:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def recipe(self, values: Mapping[str, Any], name: str = "recipe", **changes: Any) -> Path:
+    def recipe(self, values: Mapping[str, Any], file: str = "recipe", /, **changes: Any) -> Path:
         """A recipe file in the folder."""
-        return write_recipe(self.folder / f"{name}.yaml", values, **changes)
+        return write_recipe(self.folder / f"{file}.yaml", values, **changes)
 
     def start(
         self,

@@ -58,10 +58,11 @@ STAGES = {
 }
 """What a stage may import beside that: never another stage, only the helper modules named here."""
 
-COMPOSERS = ["job", "branches", "keys", "plan", "pipeline", "library", "__init__"]
+COMPOSERS = ["job", "branches", "keys", "plan", "requirements", "plugins", "doctor", "cache"]
+COMPOSERS += ["scaffold", "pipeline", "library", "__init__"]
 """They put the stages together. Each may import every stage, and the composers before it."""
 
-TERMINAL = ["boundary", "cli"]
+TERMINAL = ["boundary", "options", "commands", "cli"]
 """The command line. It may import everything; nothing else may import it."""
 
 PLACED = {*FOUNDATION, *STAGES, *COMPOSERS, *TERMINAL}
@@ -78,6 +79,7 @@ IMPLEMENTATIONS = {
     "compress.half_precision": {"numpy", "onnx"},
     "compress.prepare": {"numpy", "onnx"},
     "compress.products": {"numpy", "onnx"},
+    "compress.rounding": {"numpy", "onnx", "onnxruntime", "torch"},
     "compress.saturation": {"numpy"},
     "compress.session": {"onnx", "onnxruntime"},
     "compress.stages": {"numpy", "onnx", "onnxruntime"},

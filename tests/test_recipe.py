@@ -146,9 +146,9 @@ class TestMistakes:
     def test_a_default_that_is_not_installed_is_told(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        names = registry.table()
-        less = {key: path for key, path in names.items() if key[0] != "runtime"}
-        monkeypatch.setattr(registry, "table", lambda: less)
+        less = {key: path for key, path in registry.BUILTIN.items() if key[0] != "runtime"}
+        monkeypatch.setattr(registry, "BUILTIN", less)
+        monkeypatch.setattr(registry, "table", lambda: dict.fromkeys(less, ("", "built-in")))
         text = changed("targets:\n  - name: edge\n    runtime: onnxruntime-cpu\n", "")
         (line,) = lines_of(tmp_path, text)
         assert line.startswith("r.yaml:1: targets[0].runtime: unknown runtime 'onnxruntime-cpu'")

@@ -136,7 +136,7 @@ class TestThirdParty:
         with pytest.raises(
             PluginError, match="step 'prune' is offered twice, by built-in and acme; uninstall one"
         ):
-            registry.get("step", "prune")
+            registry.table()
 
     def test_two_distributions_cannot_share_a_name(self, third_party: Install) -> None:
         third_party({"step.halve": "halves:halve"}, halves=HALVE)

@@ -103,7 +103,7 @@ def _latency(files: dict[str, Path], image: np.ndarray, rows: dict[str, Any]) ->
     profiles: list[Profile] = measure(
         [Subject(name, "onnx", file) for name, file in files.items()],
         baseline="float",
-        target=TargetSpec(name="one thread", runtime="onnxruntime-cpu", threads=1, batch=1),
+        target=TargetSpec(name="one-thread", runtime="onnxruntime-cpu", threads=1, batch=1),
         inputs={"inputs": image},
         limits=Limits(),
         rounds=40,

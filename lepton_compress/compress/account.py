@@ -17,7 +17,9 @@ from lepton_compress.load.forms import call
 WEIGHTED = ("Attention", "Conv", "ConvTranspose", "GRU", "Gemm", "LSTM", "MatMul", "RNN")
 RECURRENT = ("GRU", "LSTM", "RNN")
 
-_SAMPLES = 32
+SAMPLES = 32
+"""Calibration samples that the noise of the outputs is measured on."""
+
 _INTEGER = frozenset(
     {
         "ConvInteger",
@@ -82,7 +84,7 @@ def output_noise(before: Model, after: Model, split: Split) -> float | None:
     """Signal to quantisation noise of the first float output, in decibels; None if the outputs
     are equal or zero."""
     names = [spec.name for spec in before.inputs]
-    feeds = next(split.named(names).batches(_SAMPLES))
+    feeds = next(split.named(names).batches(SAMPLES))
     wanted, given = call(before, feeds), call(after, feeds)
     for name, reference in wanted.items():
         if reference.dtype.kind == "f":

@@ -286,8 +286,8 @@ def _best_share(cost: Callable[[float], float]) -> float:
     """The share of least cost: a coarse search, then a fine one around what it found. Of equals
     the largest."""
     coarse = range(len(_SHARES) - 1, -1, -_COARSE)
-    middle = min(coarse, key=lambda index: cost(_SHARES[index]))
-    around = _SHARES[max(0, middle - _COARSE + 1) : middle + _COARSE].tolist()[::-1]
+    middle = min(coarse, key=lambda index: cost(float(_SHARES[index])))
+    around: list[float] = _SHARES[max(0, middle - _COARSE + 1) : middle + _COARSE].tolist()[::-1]
     return min(around, key=cost)
 
 

@@ -12,7 +12,15 @@ from lepton_compress.registry import Params
 class Training(Params):
     """How to train: AdamW with a warm-up and a cosine schedule."""
 
-    epochs: Annotated[int, Field(ge=1, le=10_000)] = 10
-    learning_rate: Annotated[float, Field(gt=0, le=10)] = 1e-3
-    batch_size: Annotated[int, Field(ge=2, le=65536)] = 64
-    weight_decay: Annotated[float, Field(ge=0, le=1)] = 1e-4
+    epochs: Annotated[int, Field(ge=1, le=10_000)] = Field(
+        10, description="How often every training sample is seen."
+    )
+    learning_rate: Annotated[float, Field(gt=0, le=10)] = Field(
+        1e-3, description="At its highest, after the warm-up."
+    )
+    batch_size: Annotated[int, Field(ge=2, le=65536)] = Field(
+        64, description="Samples between two updates."
+    )
+    weight_decay: Annotated[float, Field(ge=0, le=1)] = Field(
+        1e-4, description="How much weights shrink with each update, times the learning rate."
+    )

@@ -3,7 +3,8 @@ one and runs faster without any support from the runtime."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -12,6 +13,9 @@ from lepton_compress.errors import InputError
 from lepton_compress.load.forms import duplicate
 from lepton_compress.registry import Params, plugin
 from lepton_compress.units import Factor, Percent
+
+if TYPE_CHECKING:
+    from lepton_compress.compress.channels import Example, Group
 
 
 class Budget(Params):
@@ -56,31 +60,17 @@ class Prune(Params):
 def prune(model: Model, params: Prune, context: StepContext) -> StepOutcome:
     """Removes whole channels, the least important ones by weight magnitude of their group."""
     from lepton_compress.compress import channels
+    from lepton_compress.compress.training import deterministic
 
     names = [spec.name for spec in model.inputs]
     example = next(context.data.calibration.named(names).batches(2))
-    before = channels.cost(model.value, example)
-    groups, notes = channels.find_groups(model.value, example, set(params.keep))
+    with deterministic(context.seed, context.threads):
+        before = channels.cost(model.value, example)
+        groups, notes = channels.find_groups(model.value, example, set(params.keep))
+        kept = _choose(model, example, groups, params, context) if groups else {}
     if not groups:
         reason = "no layer has channels that can be removed"
         return StepOutcome(model, changed=False, notes=(reason, *notes))
-    with context.observer.work("searching", None) as progress:
-        if params.ratio is not None:
-            kept = channels.choose(groups, params.ratio, params.scope, params.round_to)
-        else:
-            budget = params.to
-            if budget is None:  # excluded by the parameters' own check
-                raise InputError("prune needs a target", where="prune")
-            kept = channels.search(
-                model.value,
-                example,
-                groups,
-                scope=params.scope,
-                round_to=params.round_to,
-                measure="macs" if budget.macs is not None else "parameters",
-                share=budget.macs or budget.parameters or 1.0,
-                progress=progress,
-            )
     removed = [group for group in groups if len(kept[group.layer]) < group.width]
     if not removed:
         reason = f"nothing to remove: no layer is wider than round_to={params.round_to} allows"
@@ -94,3 +84,31 @@ def prune(model: Model, params: Prune, context: StepContext) -> StepOutcome:
         "channels": {group.layer: [group.width, len(kept[group.layer])] for group in groups},
     }
     return StepOutcome(pruned, changed=True, statistics=statistics, notes=tuple(notes))
+
+
+def _choose(
+    model: Model,
+    example: Example,
+    groups: Sequence[Group],
+    params: Prune,
+    context: StepContext,
+) -> dict[str, list[int]]:
+    """Layer to the channels that stay."""
+    from lepton_compress.compress import channels
+
+    if params.ratio is not None:
+        return channels.choose(groups, params.ratio, params.scope, params.round_to)
+    budget = params.to
+    if budget is None:  # excluded by the parameters' own check
+        raise InputError("needs a target", where="prune")
+    with context.observer.work("searching", None) as progress:
+        return channels.search(
+            model.value,
+            example,
+            groups,
+            scope=params.scope,
+            round_to=params.round_to,
+            measure="macs" if budget.macs is not None else "parameters",
+            share=budget.macs or budget.parameters or 1.0,
+            progress=progress,
+        )

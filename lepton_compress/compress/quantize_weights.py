@@ -13,7 +13,7 @@ from lepton_compress.registry import Params, plugin
 class QuantizeWeights(Params):
     """How to quantise the weights of matrix products."""
 
-    bits: Literal[4, 8] = 4
+    bits: Literal[4, 8] = Field(4, description="Of each weight.")
     block_size: Literal[16, 32, 64, 128, 256] = Field(
         32, description="Consecutive weights of one output that share a scale."
     )

@@ -28,7 +28,7 @@ from lepton_compress.load.forms import duplicate
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-PATCHES = 4096
+PATCHES = 2048
 """Of a layer, that one batch adds to its moments; they are drawn evenly."""
 _BATCH = 4
 _DAMP = 0.01
@@ -177,12 +177,16 @@ def measure(
 
 def _patches(layer: Layer, array: NDArray[Any]) -> torch.Tensor:
     """What the layer's weights meet: (groups, width of a patch, count)."""
+    if layer.operator == "Conv":
+        # A large image alone has patches enough; the others of the batch need no unfolding.
+        down, across = layer.strides
+        places = max(1, array.shape[2] // down) * max(1, array.shape[3] // across)
+        array = array[: max(1, -(-PATCHES // places))]
     given = torch.from_numpy(np.array(array, dtype=np.float32, copy=True))
     if layer.operator != "Conv":
         rows = given.reshape(-1, given.shape[-1])
         return rows[:: _stride(len(rows))].T[None].contiguous()
     if layer.kernel == (1, 1) and not any(layer.pads):
-        down, across = layer.strides
         unfolded = given[:, :, ::down, ::across].flatten(2)
     else:
         top, left, bottom, right = layer.pads

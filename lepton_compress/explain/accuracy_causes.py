@@ -279,9 +279,9 @@ def saturating_target(account: Account) -> Finding | None:
         "portability",
         f"sums saturate on {', '.join(sorted(present & _PAIRS))} without VNNI",
         f"{_percent(worst.saturating or 0.0)} of the pairs of products of {worst.name} leave "
-        f"16 bits on real activations, and some of {len(hit)} of {len(account.nodes)} nodes do: "
-        f"weights reach {worst.weight.peak if worst.weight else 0} of 127",
-        "quantise weights to 7 bits for this target (reduce_range)",
+        f"16 bits on real activations, and {len(hit)} of {len(account.nodes)} nodes have such "
+        f"pairs; weights reach {worst.weight.peak if worst.weight else 0} of 127",
+        "quantise weights to 7 bits for this target (weight_bits: 7)",
         0.95 if (worst.saturating or 0.0) > 1e-4 else 0.8,
     )
 

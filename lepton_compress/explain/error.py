@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     Values = Mapping[str, NDArray[Any]]
 
+_CALIBRATED = 128
+"""Calibration samples to look at."""
 _EXACT = 120.0
 """Decibels that stand for no difference that float32 could show."""
 
@@ -181,7 +183,7 @@ def compare(
         InputError: a graph does not run, or does not accept the data.
     """
     names = matched(artifact, reference)
-    plain = Observed(reference.model, list(names.values()))
+    plain = Observed(reference.model, list(names.values()), fused=True)
     rounded = Observed(artifact.model, [artifact.after(name) for name in names])
     roundings = {name: Rounding(pair) for name, pair in artifact.pairs.items() if name in names}
     layers = {name: Noise() for name in names}
@@ -225,7 +227,7 @@ def _calibrated(
     """Let each rounding see the calibration samples too."""
     if calibration is None:
         return
-    for feeds in batches(reference.model, calibration, max(samples, 256), (plain,)):
+    for feeds in batches(reference.model, calibration, max(samples, _CALIBRATED), (plain,)):
         values = plain.run(feeds)
         for name, rounding in roundings.items():
             if names[name] in values:

@@ -92,6 +92,8 @@ def _unwrapped(wiring: Wiring, node: onnx.NodeProto, weight: WeightAccount | Non
     if not any(user.op_type == QUANTIZE for user in after):
         return "its output is not quantised in the file"
     pair = wiring.pairs.get(wiring.origin(node.input[0]))
+    if pair is not None and pair.dtype.endswith("int16"):
+        return "its activations have 16 bits, which CPUs compute in float"
     if pair is not None and pair.dtype == "int8":
         return "its activations are int8, which x86 kernels do not take"
     return "the runtime did not fuse it with its quantise nodes"

@@ -84,11 +84,8 @@ def place(source: Wiring, runtime: Sequence[RuntimeNode]) -> dict[str, int | Non
     for node in reversed(list(source.computing())):
         given = [name for tensor in filter(None, node.output) for name in _written(source, tensor)]
         # Blocked convolutions are named after what they give; its tensor is that of a reordering.
-        known = [
-            (names, title(node)),
-            *((table, name) for table in (names, outputs) for name in given),
-        ]
-        index = next((table[name] for table, name in known if name in table), None)
+        known = [names.get(title(node)), *map(names.get, given), *map(outputs.get, given)]
+        index = next((each for each in known if each is not None), None)
         if index is not None and runtime[index].operator in BORDERS:
             index = None  # a quantise node took over the name of what it absorbed
         placed[title(node)] = _later(source, node, placed) if index is None else index

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,14 +16,17 @@ from lepton_compress.explain import account
 from lepton_compress.explain.diagnose import diagnose
 from lepton_compress.job import load_data
 from lepton_compress.load.forms import signature
-from lepton_compress.load.model import read_onnx_file
+from lepton_compress.load.model import external_files, read_onnx_file
 from lepton_compress.registry import nearest
 from lepton_compress.report import folder
+from lepton_compress.units import show_bytes
 
 if TYPE_CHECKING:
     import onnx
 
 _INTEGER = {"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "QLinearConv"}
+_LARGEST = 2_000_000_000
+"""Bytes that protobuf takes in one message."""
 _DEEP = 3
 """Folders above an artifact in which its run's result.json may stand."""
 
@@ -62,10 +66,12 @@ def explain(
     """
     if recipe_path and data:
         raise RecipeError("goes with --data or --recipe, not with both", where="explain")
+    if against is not None and not against.is_file():
+        raise InputError("no such file", where=str(against), mend="give an .onnx file")
     subject = find(artifact)
     reference, notes = (against, ()) if against else counterpart(subject)
-    model = read_onnx_file(subject.path)
-    plain = read_onnx_file(reference) if reference else None
+    model = _read(subject.path)
+    plain = _read(reference) if reference else None
     split, calibrated, more = _data(subject, model, recipe_path, data)
     if calibration is not None:
         calibrated = _read_npz(calibration, model)
@@ -84,6 +90,22 @@ def explain(
     )
     made = account.make(request, model, plain, observer)
     return Explanation(made, diagnose(made))
+
+
+def _read(path: Path) -> onnx.ModelProto:
+    """A graph small enough to be run with further outputs.
+
+    Raises:
+        InputError: it is no ONNX file, or too large.
+    """
+    size = sum(file.stat().st_size for file in (path, *external_files(path)))
+    if size > _LARGEST:
+        raise InputError(
+            f"is too large to be measured layer by layer ({show_bytes(size)})",
+            where=str(path),
+            mend=f"explain a smaller model of the same kind, up to {show_bytes(_LARGEST)}",
+        )
+    return read_onnx_file(path)
 
 
 def find(artifact: str) -> Subject:
@@ -105,7 +127,7 @@ def find(artifact: str) -> Subject:
         raise InputError("is a folder", where=artifact, mend=mend)
     for above in list(path.absolute().parents)[:_DEEP]:
         if (above / folder.RESULT).is_file():
-            run = folder.read_result(above)
+            run = folder.read_result(Path(os.path.relpath(above)))
             inside = path.absolute().relative_to(above).as_posix()
             held = next((each for each in run.artifacts if each.path == inside), None)
             if held is not None and held.sha256 == provenance.file_digest(path):

@@ -67,6 +67,7 @@ def clean(graph: onnx.ModelProto) -> onnx.ModelProto:
         raise InputError("onnxsim changed what the graph computes", where="model")
     cleaned: onnx.ModelProto = simplified
     _strip(cleaned)
+    _name_nodes(cleaned.graph)  # those that onnxsim has put in
     cleaned.producer_name, cleaned.producer_version = "lepton-compress", __version__
     onnx.checker.check_model(cleaned)
     return cleaned
@@ -143,6 +144,7 @@ def _name_nodes(graph: onnx.GraphProto) -> None:
     graph of another exporter keeps its names; where they are missing or doubled they are made up.
     """
     seen: Counter[str] = Counter()
+    taken: set[str] = set()
     for node in graph.node:
         scopes = next((each.value for each in node.metadata_props if each.key == _SCOPES), None)
         # Written as a list of dotted names, the last but one of which is the layer.
@@ -150,15 +152,27 @@ def _name_nodes(graph: onnx.GraphProto) -> None:
         name = f"{parts[-2]}/{node.op_type}" if len(parts) > 1 else node.op_type
         if scopes is None:
             name = node.name or node.op_type
-        seen[name] += 1
-        node.name = name if seen[name] == 1 else f"{name}_{seen[name]}"
+        node.name, seen[name] = name, seen[name] + 1
+        while node.name in taken:
+            seen[name] += 1
+            node.name = f"{name}_{seen[name] - 1}"
+        taken.add(node.name)
 
 
 def _strip(model: onnx.ModelProto) -> None:
     """Remove documentation and metadata, which hold stack traces with paths."""
-    graph = model.graph
-    holders: list[Any] = [model, graph, *graph.node, *graph.input, *graph.output]
-    holders += [*graph.value_info, *graph.initializer]
+    holders: list[Any] = [model, *model.functions]
+    for function in model.functions:
+        holders += function.node
+    graphs = [model.graph]
+    while graphs:
+        graph = graphs.pop()
+        holders += [graph, *graph.node, *graph.input, *graph.output]
+        holders += [*graph.value_info, *graph.initializer]
+        attributes = [each for node in graph.node for each in node.attribute]
+        for each in attributes:  # the bodies of branches and loops
+            each.doc_string = ""
+            graphs += [each.g] if each.HasField("g") else each.graphs
     for holder in holders:
         holder.doc_string = ""
         del holder.metadata_props[:]

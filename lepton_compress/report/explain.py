@@ -87,44 +87,56 @@ def _head(account: Account) -> Table:
     return grid
 
 
-def _fitting(console: Console, draw: Callable[[int], Table]) -> Table:
-    """The widest form of a table that fits; ranges are left out first, then reasons of form."""
-    for detail in (2, 1, 0):
-        table = draw(detail)
+def _fitting(console: Console, draw: Callable[[frozenset[str]], Table]) -> Table:
+    """The first form of a table that fits."""
+    for columns in _COLUMNS:
+        table = draw(columns)
         options = console.options.update(max_width=_ANY_WIDTH)
         if Measurement.get(console, options, table).maximum <= console.width:
             break
     return table
 
 
-def _table(nodes: list[NodeAccount], detail: int) -> Table:
-    """`detail` 2 has all columns, 1 is without the weight's range, 0 without both ranges."""
+def _table(nodes: list[NodeAccount], columns: frozenset[str]) -> Table:
+    """A row for each node; `columns` names those of the optional columns that are shown."""
     table = Table(box=box.SIMPLE_HEAD, header_style="bold", show_edge=False, pad_edge=False)
     table.add_column("node", overflow="fold")
     table.add_column("runs in", no_wrap=True)
     for heading in ("dB", "time"):
         table.add_column(heading, justify="right", no_wrap=True)
-    if detail > 1:
-        table.add_column("weights", justify="right", no_wrap=True)
-    if detail:
-        table.add_column("can hold", justify="right", no_wrap=True)
-        table.add_column("seen", justify="right", no_wrap=True)
-    table.add_column("runs as", overflow="fold")
+    for heading in _OPTIONAL:
+        if heading in columns:
+            side = "left" if heading == _AS else "right"
+            table.add_column(heading, justify=side, no_wrap=heading != _AS, overflow="fold")  # type: ignore[arg-type]
     for node in nodes:
         style = "" if node.precision == INT8 else "yellow"
-        table.add_row(*_cells(node, detail), style=style)
+        table.add_row(*_cells(node, columns), style=style)
     return table
 
 
-def _cells(node: NodeAccount, detail: int) -> list[Text]:
+def _cells(node: NodeAccount, columns: frozenset[str]) -> list[Text]:
     share = "" if node.share is None else f"{node.share:.0%}"
+    held = node.activation
+    optional = {
+        _WEIGHTS: _range(node.weight.range if node.weight else None),
+        _HOLDS: _range(held.range if held else None),
+        _SEEN: _range(held.seen if held else None),
+        _AS: node.runs_as,
+    }
     cells = [node.name, node.precision, _db(node.sqnr_db), share]
-    if detail > 1:
-        cells.append(_range(node.weight.range if node.weight else None))
-    if detail:
-        held = node.activation
-        cells += [_range(held.range if held else None), _range(held.seen if held else None)]
-    return [Text(cell) for cell in [*cells, node.runs_as]]
+    return [
+        Text(cell) for cell in (*cells, *(optional[each] for each in _OPTIONAL if each in columns))
+    ]
+
+
+_OPTIONAL = (_WEIGHTS, _HOLDS, _SEEN, _AS) = ("weights", "can hold", "seen", "runs as")
+_COLUMNS = (
+    frozenset(_OPTIONAL),
+    frozenset({_HOLDS, _SEEN, _AS}),
+    frozenset({_HOLDS, _SEEN}),
+    frozenset({_AS}),
+)
+"""What to leave out first on a narrow terminal."""
 
 
 def _reasons(nodes: list[NodeAccount]) -> list[Text]:
@@ -169,7 +181,10 @@ def _findings(findings: tuple[Finding, ...]) -> list[Text | Padding]:
         head = Text.assemble(f"{number}. ", (each.title, f"bold {colour}"))
         head.append(f" ({each.about}, {sure})", style="dim")
         mend = Text.assemble(("mend: ", "dim"), each.mend)
-        lines += [head, *(Padding(part, (0, 0, 0, 3)) for part in (Text(each.evidence), mend))]
+        lines += [
+            head,
+            *(Padding(part, (0, 0, 0, 3), expand=False) for part in (Text(each.evidence), mend)),
+        ]
     return lines
 
 

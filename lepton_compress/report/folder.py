@@ -129,9 +129,10 @@ def read_result(path: Path) -> RunResult:
     try:
         body = json.loads(path.read_text(encoding="utf-8"))
         version, mark = body.pop("schema"), body.pop("digest")
+        edited = mark != digest(body)
     except FileNotFoundError as error:
         raise InputError("no such file", where=str(path), mend="run the recipe first") from error
-    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+    except (OSError, ValueError, LookupError, AttributeError, TypeError, RecursionError) as error:
         raise InputError("is not a result, or is truncated", where=str(path)) from error
     if version != SCHEMA_VERSION:
         raise InputError(
@@ -139,11 +140,11 @@ def read_result(path: Path) -> RunResult:
             where=str(path),
             mend="run the recipe again",
         )
-    if mark != digest(body):
+    if edited:
         raise InputError("was edited: its digest does not match", where=str(path))
     try:
         result = restore(RunResult, body)
-    except (TypeError, KeyError, ValueError) as error:
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
         raise InputError(f"does not fit its schema ({error})", where=str(path)) from error
     return dataclasses.replace(result, folder=path.parent)
 
@@ -169,7 +170,8 @@ def kept_recipe(result: RunResult) -> Source | None:
 
 
 def plain(value: Any) -> Any:
-    """A value as JSON can carry it: dataclasses as objects, paths as text, NaN as null."""
+    """A value as JSON can carry it: dataclasses as objects, paths as text, and numbers that JSON
+    lacks as the texts `NaN`, `Infinity` and `-Infinity`."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
     if isinstance(value, Mapping):
@@ -181,7 +183,7 @@ def plain(value: Any) -> Any:
     if isinstance(value, Path):
         return str(value)
     if isinstance(value, float) and not math.isfinite(value):
-        return None
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
     return value
 
 
@@ -205,7 +207,7 @@ def _restore(kind: Any, value: Any) -> Any:
     if origin is dict:
         return {name: _restore(inner[1], item) for name, item in value.items()}
     if kind is float:
-        return math.nan if value is None else float(value)
+        return float(value)
     if isinstance(kind, type) and issubclass(kind, enum.Enum):
         return kind(value)
     return value

@@ -31,6 +31,7 @@ HEADINGS = ("variant", "{metric}", "drop (95 %)", "size", "p50", "ratio (95 %)",
 def rows(result: RunResult, target: str) -> Iterator[Row]:
     """The rows of one target, in the order of the candidates."""
     choice = next(each for each in result.chosen if each.target == target)
+    several = len({artifact.format for artifact in result.artifacts}) > 1
     for artifact in result.artifacts:
         score = next((s for s in result.scores if _same(s, artifact)), None)
         profile = next(
@@ -40,7 +41,7 @@ def rows(result: RunResult, target: str) -> Iterator[Row]:
         base = result.baseline == artifact.candidate
         yield Row(
             chosen=(choice.candidate, choice.format) == (artifact.candidate, artifact.format),
-            variant=artifact.candidate,
+            variant=f"{artifact.candidate} ({artifact.format})" if several else artifact.candidate,
             score=_score(score),
             drop="" if base else _drop(score),
             size=show_bytes(artifact.bytes),

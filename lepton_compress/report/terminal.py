@@ -41,7 +41,7 @@ def show(result: RunResult, console: Console) -> None:
 
 def _draw(result: RunResult, *, brief: bool) -> Table:
     several = len(result.chosen) > 1
-    drawn = Table(title=result.recipe, title_justify="left", header_style="bold", box=None)
+    drawn = Table(title=Text(result.recipe), title_justify="left", header_style="bold", box=None)
     if several:
         drawn.add_column("target", no_wrap=True)
     for index, heading in enumerate(table.headings(result)):

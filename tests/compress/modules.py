@@ -17,6 +17,8 @@ from lepton_compress.registry import get
 from lepton_compress.report.silent import Silent
 
 CLASSES = 3
+# Threads that wait for one another on a busy machine take longer than such small sums.
+torch.set_num_threads(1)
 
 
 class Plain(nn.Module):

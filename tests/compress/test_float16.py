@@ -11,6 +11,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from lepton_compress.artifacts import Model, Split
+from lepton_compress.compress.account import SAMPLES
 from lepton_compress.compress.half_graph import slots
 from tests.compress.nets import apply, cnn, decibels, mlp, model_of, outputs, recurrent, transformer
 
@@ -40,7 +41,7 @@ class TestNets:
     def test_outputs_stay_close_and_weights_are_half(self, net: str) -> None:
         model, split = NETS[net]()
         made = apply("float16", model, split)
-        noise = decibels(outputs(model, split), outputs(made.model, split))
+        noise = decibels(outputs(model, split, SAMPLES), outputs(made.model, split, SAMPLES))
         assert noise > 50
         assert made.statistics["output_sqnr_db"] == pytest.approx(noise, abs=0.01)
         assert made.statistics["weighted"]["float"] == {}

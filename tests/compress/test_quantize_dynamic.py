@@ -12,6 +12,7 @@ from onnx import TensorProto, helper
 from onnxruntime.quantization import QuantType, quantize_dynamic
 
 from lepton_compress.artifacts import Model, Split
+from lepton_compress.compress.account import SAMPLES
 from lepton_compress.errors import InputError
 from lepton_compress.load.forms import signature
 from tests.compress.nets import apply, cnn, decibels, mlp, model_of, outputs, recurrent, transformer
@@ -47,7 +48,7 @@ class TestNets:
         model, split = NETS[net]()
         made = apply("quantize_dynamic", model, split, per_channel=per_channel)
         assert set(made.statistics["weighted"]["integer"]) == INTEGER[net]
-        noise = decibels(outputs(model, split), outputs(made.model, split))
+        noise = decibels(outputs(model, split, SAMPLES), outputs(made.model, split, SAMPLES))
         assert noise > 25
         assert made.statistics["output_sqnr_db"] == pytest.approx(noise, abs=0.01)
 

@@ -12,7 +12,7 @@ from onnx import TensorProto, helper
 
 from lepton_compress.artifacts import Model, Split
 from lepton_compress.compress import static_int8
-from lepton_compress.compress.account import signal_to_noise
+from lepton_compress.compress.account import SAMPLES, signal_to_noise
 from lepton_compress.compress.calibration import METHODS
 from lepton_compress.errors import InputError
 from lepton_compress.load.forms import call, signature
@@ -42,7 +42,7 @@ class TestNets:
     def test_outputs_stay_close_and_the_account_is_whole(self, net: str) -> None:
         model, split = NETS[net]()
         made = apply("quantize", model, split, activations="uint8", saturating=False)
-        noise = decibels(outputs(model, split), outputs(made.model, split))
+        noise = decibels(outputs(model, split, SAMPLES), outputs(made.model, split, SAMPLES))
         assert noise > 25
         assert made.statistics["output_sqnr_db"] == pytest.approx(noise, abs=0.01)
         weighted = made.statistics["weighted"]

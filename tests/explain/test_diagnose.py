@@ -80,8 +80,11 @@ def test_arithmetic_that_differs() -> None:
 @pytest.mark.parametrize(("machine", "found"), [("x86_64", True), ("aarch64", False)])
 def test_signed_activations_are_no_fault_elsewhere(machine: str, found: bool) -> None:
     signed = replace(RANGE, dtype="int8", range=(-6.0, 6.0))
-    account = replace(ACCOUNT, ranges=(signed,), machine=machine)
+    relu = replace(NODE, name="relu", operator="Relu", precision="float32", split=True)
+    account = replace(ACCOUNT, ranges=(signed,), nodes=(NODE, relu), machine=machine)
     assert ("signed_activations" in causes(account)) is found
+    # Where the runtime shifts them all to uint8, they cost nothing.
+    assert causes(replace(account, nodes=(NODE,))) == []
 
 
 @pytest.mark.parametrize(

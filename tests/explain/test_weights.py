@@ -42,9 +42,8 @@ def test_noise_of_each_channel(trained: Weights, digits: Digits, per_channel: bo
     assert found["pooled/MaxPool"] is None
     # Dequantised values stay within half a step of the float ones.
     held = trained["0.weight"]
-    assert first.range == pytest.approx(
-        (held.min(), held.max()), abs=float(np.abs(held).max()) / 127
-    )
+    step = float(np.abs(held).max()) / 127
+    assert first.range == pytest.approx((held.min(), held.max()), abs=step)
 
 
 def test_without_a_reference_there_is_no_noise(trained: Weights, digits: Digits) -> None:

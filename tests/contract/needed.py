@@ -1,0 +1,140 @@
+"""What each plug-in needs beside its defaults, and what to try it on. A new plug-in is covered as
+soon as it stands in the registry; one with required parameters gets its line here."""
+
+from __future__ import annotations
+
+import copy
+import functools
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lepton_compress import registry
+from lepton_compress.artifacts import Dataset, Model, Split, TensorSpec
+from lepton_compress.load import forms
+from lepton_compress.load.data import make_dataset
+from lepton_compress.registry import Params
+from tests.bench import splits, trained
+
+PLUGINS = sorted(registry.table())
+
+PARAMETERS: dict[tuple[str, str], dict[str, Any]] = {
+    ("step", "prune"): {"ratio": "50 %"},
+    ("step", "distil"): {"epochs": 1},
+    ("step", "finetune"): {"epochs": 1},
+    ("metric", "top_k"): {"k": 2},
+    ("metric", "python"): {"function": "own.py:metric"},
+    ("loader", "python"): {"function": "own.py:load", "args": {"count": 20}},
+    ("loader", "npz"): {"path": "data.npz", "inputs": ["x", "side"], "targets": "y"},
+}
+
+OWN = """
+import numpy as np
+
+
+def metric(outputs, targets):
+    return (outputs["y"].argmax(axis=1) == targets).astype(float)
+
+
+def load(count):
+    draw = np.random.default_rng(0)
+    return {
+        name: (draw.normal(size=(count, 3)), draw.integers(3, size=count))
+        for name in ("train", "calibration", "evaluation")
+    }
+"""
+
+
+def of_kind(kind: str) -> list[str]:
+    """The names of one kind."""
+    return [name for each, name in PLUGINS if each == kind]
+
+
+def parameters(kind: str, name: str) -> Params:
+    """The defaults, with what is needed."""
+    return registry.get(kind, name).params.model_validate(PARAMETERS.get((kind, name), {}))
+
+
+def files(folder: Path) -> Path:
+    """The folder, with the files that the parameters name."""
+    draw = np.random.default_rng(0)
+    (folder / "own.py").write_text(OWN)
+    arrays = {"x": draw.normal(size=(40, 3)), "side": draw.normal(size=(40, 2))}
+    np.savez(folder / "data.npz", y=draw.integers(3, size=40), **arrays)  # type: ignore[arg-type]
+    return folder
+
+
+def image_data() -> Dataset:
+    """What the small network was trained on."""
+    return make_dataset(splits(), "data")
+
+
+def module() -> Model:
+    """The small trained network."""
+    spec = TensorSpec("image", "float32", ("batch", 1, 6, 6))
+    return Model("module", copy.deepcopy(_trained()), (spec,), ("scores",))
+
+
+@functools.cache
+def _trained() -> Any:
+    net = trained()
+    net.zero_grad(set_to_none=True)
+    return net
+
+
+@functools.cache
+def _lowered() -> Model:
+    from lepton_compress.export.lower import lower
+
+    return lower(module(), Split({"image": splits()["calibration"][0]}))
+
+
+def graph() -> Model:
+    """The small trained network as an ONNX graph."""
+    return forms.duplicate(_lowered())
+
+
+def several() -> Model:
+    """An ONNX graph of two inputs, one of whole numbers, and two outputs."""
+    from onnx import TensorProto, checker, helper, numpy_helper
+
+    draw = np.random.default_rng(0)
+    weights = {"table": draw.normal(size=(9, 4)), "mix": draw.normal(size=(4, 3))}
+    value, floats, integers = helper.make_tensor_value_info, TensorProto.FLOAT, TensorProto.INT64
+    nodes = [
+        helper.make_node("Gather", ["table", "ids"], ["rows"], "embed"),
+        helper.make_node("Add", ["rows", "side"], ["sum"], "add"),
+        helper.make_node("MatMul", ["sum", "mix"], ["scores"], "mix"),
+        helper.make_node("ArgMax", ["scores"], ["label"], "pick", axis=1, keepdims=0),
+    ]
+    made = helper.make_model(
+        helper.make_graph(
+            nodes,
+            "several",
+            [value("ids", integers, ["batch"]), value("side", floats, ["batch", 4])],
+            [value("scores", floats, ["batch", 3]), value("label", integers, ["batch"])],
+            [numpy_helper.from_array(a.astype(np.float32), name) for name, a in weights.items()],
+        ),
+        opset_imports=[helper.make_opsetid("", 20)],
+        ir_version=10,
+    )
+    checker.check_model(made, full_check=True)
+    return Model("graph", made, *forms.signature(made))
+
+
+GRAPHS = {"image": graph, "several": several}
+
+
+def feeds(model: Model, batch: int) -> dict[str, NDArray[Any]]:
+    """A batch for any model."""
+    draw = np.random.default_rng(batch)
+    made = {}
+    for spec in model.inputs:
+        shape = (batch, *(int(size) for size in spec.shape[1:]))
+        whole = spec.dtype.startswith("int")
+        made[spec.name] = (
+            draw.integers(9, size=shape) if whole else draw.normal(size=shape)
+        ).astype(spec.dtype)
+    return made

@@ -1,0 +1,121 @@
+"""A result made by hand, with something of everything that a result may hold."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from lepton_compress.artifacts import (
+    Artifact,
+    Candidate,
+    Choice,
+    Parity,
+    Profile,
+    RunResult,
+    Score,
+    Status,
+    StepRecord,
+    TensorSpec,
+    Verdict,
+)
+
+SPEC = TensorSpec("image", "float32", ("batch", 1, 8, 8))
+
+
+def profile(name: str, target: str, ratio: float | None, **changes: Any) -> Profile:
+    held: dict[str, Any] = {
+        "candidate": name,
+        "format": "onnx",
+        "target": target,
+        "runtime": "onnxruntime-cpu",
+        "status": "measured",
+        "provenance": "measured",
+        "batch": 1,
+        "threads": 1,
+        "rounds": 15,
+        "samples": 3000,
+        "latency": {"p50": 2e-3 * (ratio or 1.0), "p90": 3e-3},
+        "interval": {"p50": (1e-3, 3e-3), "p90": (2e-3, 4e-3)},
+        "ratio": ratio,
+        "ratio_interval": None if ratio is None else (ratio - 0.01, ratio + 0.01),
+        "noise": 1.002,
+        "noise_interval": (0.99, 1.01),
+        "cold_start": 0.25,
+        "peak_memory": 12_000_000,
+        **changes,
+    }
+    return Profile(**held)
+
+
+def result(targets: tuple[str, ...] = ("edge",), **changes: Any) -> RunResult:
+    record = StepRecord(
+        "quantize", {"samples": 16}, 1.25, True, True, {"output_sqnr_db": 31.5}, ("left | float",)
+    )
+    held: dict[str, Any] = {
+        "recipe": "tiny",
+        "recipe_digest": "a" * 64,
+        "data_fingerprint": "b" * 64,
+        "seed": 7,
+        "started": "2026-01-02T03:04:05+00:00",
+        "seconds": 12.5,
+        "environment": {
+            "python": "3.11.7",
+            "system": "Linux 6",
+            "cpu": {"name": "A CPU", "machine": "x86_64", "cores": 2, "extensions": ["avx2"]},
+            "libraries": {"torch": "2.13.0", "onnx": "1.23.0"},
+        },
+        "baseline": "baseline",
+        "candidates": (
+            Candidate("baseline", "1" * 64, None, (), 12_345, None),
+            Candidate("int8", "2" * 64, "baseline", (record,), 12_345, 1_000_000),
+        ),
+        "artifacts": tuple(
+            Artifact(
+                name,
+                "onnx",
+                f"artifacts/{name}.onnx",
+                digit * 64,
+                size,
+                (SPEC,),
+                (TensorSpec("scores", "float32", ("batch", 10)),),
+                {"Conv": {"float32": 2}},
+            )
+            for name, digit, size in (("baseline", "c", 200_000), ("int8", "d", 60_000))
+        ),
+        "parities": (Parity("int8", "onnx", "graph", "m", math.inf, 1e-4, 7, 7),),
+        "scores": (
+            Score("baseline", "onnx", "accuracy", True, 0.98, (0.96, 0.99), 4, None, 0.0),
+            Score(
+                "int8",
+                "onnx",
+                "accuracy",
+                True,
+                0.97,
+                (0.95, 0.99),
+                4,
+                (1.0, 1.0, 1.0, 0.0),
+                0.01,
+                (-0.005, 0.025),
+            ),
+        ),
+        "profiles": tuple(
+            profile(name, target, ratio)
+            for target in targets
+            for name, ratio in (("baseline", 1.0), ("int8", 0.5))
+        ),
+        "verdicts": (
+            Verdict(
+                "int8", "onnx", None, "drop", Status.PASS, 0.01, (0.0, 0.02), 0.02, True, "a | b"
+            ),
+            Verdict(
+                "baseline", "onnx", None, "size", Status.FAIL, 2e5, None, 1e5, False, "too large"
+            ),
+        ),
+        "chosen": tuple(
+            Choice(target, "int8", "onnx", "0.50x the latency", True) for target in targets
+        ),
+        "passed": True,
+        "notes": ("a note",),
+        **changes,
+    }
+    return RunResult(**held)

@@ -1,0 +1,70 @@
+"""The Markdown report: every number of the result, in tables that stay tables."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from lepton_compress.artifacts import Choice
+from lepton_compress.report.markdown import markdown
+from tests.report.results import profile, result
+
+
+def tables(text: str) -> list[list[str]]:
+    """The lines of each table."""
+    found: list[list[str]] = [[]]
+    for line in text.splitlines():
+        if line.startswith("|"):
+            found[-1].append(line)
+        elif found[-1]:
+            found.append([])
+    return [each for each in found if each]
+
+
+def test_says_what_was_chosen_and_why() -> None:
+    lines = markdown(result()).splitlines()
+    assert lines[0] == "# tiny: passed"
+    assert "- On **edge**: **int8**: 0.50x the latency" in lines
+
+
+def test_says_that_nothing_can_be_shipped() -> None:
+    nothing = (Choice("edge", None, None, "even the baseline is wrong", False),)
+    text = markdown(result(chosen=nothing, passed=False))
+    assert text.startswith("# tiny: FAILED\n")
+    assert "- On **edge**: nothing can be shipped. even the baseline is wrong" in text
+
+
+def test_says_that_what_was_chosen_does_not_do() -> None:
+    poor = (Choice("edge", "baseline", "onnx", "nothing passes", False),)
+    assert "**baseline** (does not meet the gates): nothing passes" in markdown(result(chosen=poor))
+
+
+@pytest.mark.parametrize("targets", [("edge",), ("edge", "cloud")])
+def test_every_table_has_as_many_cells_in_each_row(targets: tuple[str, ...]) -> None:
+    found = tables(markdown(result(targets)))
+    assert len(found) == 2 * len(targets) + 2
+    for rows in found:
+        assert len({len(re.findall(r"(?<!\\)\|", row)) for row in rows}) == 1
+        assert re.fullmatch(r"(\| --- )+\|", rows[1])
+
+
+def test_the_numbers_are_those_of_the_result() -> None:
+    text = markdown(result())
+    assert "| **int8** (chosen) | 97.00 % | 1.00 % (-0.50 to 2.50) | 60.0 KB | 1.00 ms |" in text
+    assert "0.50x (0.49 to 0.51) | PASS |" in text
+    assert "| baseline | 98.00 % |  | 200 KB | 2.00 ms |  | FAIL size |" in text
+    assert "The baseline against itself: 1.00x (0.99 to 1.01)." in text
+    assert "| int8 | 3.00 ms | too few calls | 250 ms | 12.0 MB | 3000 | 15 | measured |" in text
+    assert "| int8 | quantize | 1.2 s (reused) | output_sqnr_db 31.5; left \\| float |" in text
+    assert "| int8 |  |  | 12,345 parameters, 1,000,000 MACs |" in text
+    assert "| baseline |  |  | 12,345 parameters, unknown MACs |" in text
+    assert "| int8 |  | drop (strict) | PASS | a \\| b |" in text
+    assert "- note: a note" in text
+    assert f"`artifacts/int8.onnx` sha256 `{'d' * 64}`" in text
+
+
+def test_a_profile_that_failed_says_why() -> None:
+    failed = profile("int8", "edge", 1.0, status="failed", reason="out of memory", latency={})
+    text = markdown(result(profiles=(profile("baseline", "edge", 1.0), failed)))
+    assert "failed: out of memory" in text
