@@ -2,21 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from lepton_compress.artifacts import (
-    Artifact,
-    Candidate,
-    Choice,
-    Parity,
-    Profile,
-    RunResult,
-    Score,
-    StepRecord,
-)
-from lepton_compress.gate import Measured, judge, passed, select
+from lepton_compress.artifacts import Artifact, Choice, Parity, Profile, Score
+from lepton_compress.gate import Measured, judge, select
 from lepton_compress.recipe import Recipe, from_values
 
 
@@ -96,49 +86,3 @@ def choose(found: Measured, **changes: Any) -> Choice:
     asked = recipe(**changes)
     (made,) = select(asked, found, judge(asked, found))
     return made
-
-
-ENVIRONMENT = {
-    "python": "3.11.9",
-    "system": "Linux",
-    "cpu": {"name": "a processor", "machine": "x86_64", "cores": 2, "extensions": ["avx2"]},
-    "libraries": {"torch": "2.13.0"},
-}
-
-
-def finished(found: Measured, asked: Recipe | None = None, **more: Any) -> RunResult:
-    """The result of a run that measured this."""
-    asked = asked or recipe()
-    verdicts = judge(asked, found)
-    chosen = select(asked, found, verdicts)
-    record = StepRecord("quantize", {}, 1.25, True, False, {"bits": [32, 8], "share": 0.5}, ("ok",))
-    names = dict.fromkeys(each.candidate for each in found.artifacts)
-    result = RunResult(
-        recipe=asked.name,
-        recipe_digest=asked.digest(),
-        data_fingerprint="f" * 64,
-        seed=0,
-        started="2026-01-02T03:04:05+00:00",
-        seconds=12.5,
-        environment=ENVIRONMENT,
-        baseline=found.baseline,
-        candidates=tuple(
-            Candidate(
-                name,
-                "0" * 64,
-                None if name == found.baseline else found.baseline,
-                () if name == found.baseline else (record,),
-                1234,
-                None if name == found.baseline else 56789,
-            )
-            for name in names
-        ),
-        artifacts=tuple(found.artifacts),
-        parities=tuple(found.parities),
-        scores=tuple(found.scores),
-        profiles=tuple(found.profiles),
-        verdicts=verdicts,
-        chosen=chosen,
-        passed=passed(asked, chosen, verdicts),
-    )
-    return replace(result, **more)

@@ -127,8 +127,10 @@ def _page(rows: dict[str, Any], environment: dict[str, Any]) -> str:
         "",
         f"{environment['cpu']['name']}, one thread; {versions}",
         "",
-        "| artifact | top-1 % | drop, points (95 %) | flips % | p50 ms | of float (95 %) | MB "
-        "| quantise s | peak MB |",
+        (
+            "| artifact | top-1 % | drop, points (95 %) | flips % | p50 ms | of float (95 %) "
+            "| MB | quantise s | peak MB |"
+        ),
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for name, row in rows.items():

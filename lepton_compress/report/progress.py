@@ -51,11 +51,12 @@ class Bars:
         self.tasks: list[TaskID] = []
         self.bars = Progress(
             SpinnerColumn(),
-            TextColumn("{task.description}"),
+            # Labels and notes come from plug-ins, and may hold brackets.
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=24),
             TaskProgressColumn(),
             TimeElapsedColumn(),
-            TextColumn("[dim]{task.fields[note]}"),
+            TextColumn("{task.fields[note]}", style="dim", markup=False),
             console=console,
             transient=True,
             disable=quiet or not console.is_terminal,

@@ -89,6 +89,7 @@ class TestFirstRun:
             "artifacts/baseline.onnx",
             "artifacts/int8.onnx",
             "artifacts/small.onnx",
+            "recipe.yaml",
             "report.md",
             "result.json",
             "run.log",

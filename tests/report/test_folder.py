@@ -15,33 +15,31 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lepton_compress.artifacts import SCHEMA_VERSION, Parity, RunResult, Score, TensorSpec
+from lepton_compress.artifacts import SCHEMA_VERSION, Parity, RunResult, Score
 from lepton_compress.errors import InputError, OutputError
 from lepton_compress.provenance import digest
 from lepton_compress.recipe import Source
 from lepton_compress.report import folder
 from lepton_compress.report.folder import check_writable, plain, read_result, restore, write
-from tests.measured import artifact, finished, measured, parity, profile, recipe, score
+from tests.measured import parity, profile, recipe, score
+from tests.report.results import result
 
 NAN, INF = math.nan, math.inf
 
 
 def rich() -> RunResult:
     """A result with everything in it that JSON finds hard."""
-    specs = (TensorSpec("x", "float32", ("batch", 3)),)
-    first = replace(artifact("baseline"), inputs=specs, operators={"Conv": {"int8": 2}})
-    found = measured(
-        "baseline",
-        "a",
-        artifacts=[first, artifact("a")],
-        parities=[parity("baseline", NAN), parity("a", INF)],
-        scores=[
+    return result(
+        parities=(parity("baseline", NAN), parity("int8", INF)),
+        scores=(
             score("baseline", 0.5, 0.0, outcomes=(1.0, 0.0), drop_interval=None),
-            score("a", NAN, NAN, interval=(NAN, NAN), drop_interval=(-INF, INF)),
-        ],
-        profiles=[profile("baseline", None, status="failed", reason="it crashed"), profile("a")],
+            score("int8", NAN, NAN, interval=(NAN, NAN), drop_interval=(-INF, INF)),
+        ),
+        profiles=(
+            profile("baseline", None, status="failed", reason="it crashed"),
+            profile("int8"),
+        ),
     )
-    return finished(found, recipe(gates={"drop": "1 %", "size": "1 KB"}), notes=("a note",))
 
 
 def same(one: Any, other: Any) -> bool:
@@ -108,7 +106,7 @@ class TestRefused:
         file.write_text(json.dumps(body))
 
     def test_an_edited_one(self, written: Path) -> None:
-        self.edit(written, lambda body: body.update(passed=True))
+        self.edit(written, lambda body: body.update(passed=False))
         with pytest.raises(InputError, match="was edited: its digest does not match"):
             read_result(written)
 
@@ -181,7 +179,7 @@ class TestWrite:
         made = write(rich(), {"artifacts/x/a.onnx": file}, out, self.source(tmp_path))
         assert made.folder == out
         assert (out / "artifacts/x/a.onnx").read_bytes() == b"a model"
-        assert (out / "report.md").read_text().startswith("# gates: ")
+        assert (out / "report.md").read_text().startswith("# tiny: ")
         assert sorted(each.name for each in out.iterdir()) == [
             "artifacts",
             "report.md",
