@@ -11,7 +11,7 @@ run: $(STAMP)
 	$(BIN)/lepton-compress run recipes/digits-cnn.yaml
 
 test: $(STAMP)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: $(STAMP)
 	$(BIN)/ruff check .
