@@ -155,7 +155,7 @@ def explain(
     every: Annotated[bool, typer.Option("--all", help="Show every node.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Explain what an artifact lost: node by node, and the likely causes with their mends.
+    """Explain what an artifact lost, node by node, and why.
 
     Each node with its ranges, its error on real samples, its share of the time, and whether it
     really runs in int8.
