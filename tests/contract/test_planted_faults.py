@@ -318,6 +318,7 @@ class TestGates:
         assert "| int8 |  | size | FAIL | 8." in report
         assert report.startswith("# tiny: FAILED\n")
 
+    @pytest.mark.slow
     def test_a_variant_that_lost_accuracy_is_not_chosen(self, run: Runs) -> None:
         ended = run(MODULE, variants={"ruined": ["ruin", "quantize"], "int8": ["quantize"]})
         assert ended.code == EXIT_OK, ended.err

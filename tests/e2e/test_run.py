@@ -184,6 +184,7 @@ class TestSecondRun:
         assert held == ["baseline", "int8", "small"]
         assert [each.name for each in (again.folder / "runs").iterdir()] == ["tiny"]
 
+    @pytest.mark.slow
     def test_a_damaged_entry_is_noticed_and_made_again(self, again: Bench) -> None:
         first = again.digests()
         (entry,) = again.entries()["distil"]
