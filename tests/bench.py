@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -19,6 +20,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+
+from lepton_compress.errors import EXIT_USER
 
 DEADLINE = 300.0
 """Seconds after which a command or a wait has failed."""
@@ -126,6 +129,9 @@ def _weights() -> dict[str, Any]:
     import torch
     from torch.nn import functional
 
+    # The number of threads decides the order of sums, and so the last bits.
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
     with torch.random.fork_rng():
         torch.manual_seed(0)
         net = network()()
@@ -135,6 +141,7 @@ def _weights() -> dict[str, Any]:
             optimizer.zero_grad()
             functional.cross_entropy(net(images), labels).backward()  # type: ignore[no-untyped-call]
             optimizer.step()
+    torch.set_num_threads(threads)
     made: dict[str, Any] = net.state_dict()
     return made
 
@@ -275,3 +282,19 @@ def copy_of(source: Path, folder: Path) -> Bench:
     """A bench with everything that stands in another folder."""
     shutil.copytree(source, folder)
     return Bench(folder)
+
+
+PROGRESS = re.compile(r" +\d+\.\d s  \w")
+"""What took over a second before the mistake could show."""
+
+
+def refused(done: Done, says: tuple[str, ...]) -> None:
+    """Check what a command that was refused has said."""
+    assert done.code == EXIT_USER, done
+    lines = [line for line in done.err.splitlines() if not PROGRESS.match(line)]
+    assert len(lines) == len(says), done
+    for line, pattern in zip(lines, says, strict=True):
+        assert line.startswith("error: "), done
+        assert re.search(pattern, line), done
+    assert "Traceback" not in done.err + done.out
+    assert done.out == ""

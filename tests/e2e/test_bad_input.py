@@ -3,10 +3,6 @@ written."""
 
 from __future__ import annotations
 
-import errno
-import os
-import re
-import resource
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +11,7 @@ from typing import Any
 import pytest
 
 from lepton_compress.errors import EXIT_OK, EXIT_UNEXPECTED, EXIT_USER
-from tests.bench import BASE, DATA, GRAPH, MODULE, NET, Bench, Done
+from tests.bench import BASE, DATA, GRAPH, MODULE, NET, Bench, refused
 
 NO_SUCH_PACKAGE = """
 import a_package_that_nobody_has
@@ -293,22 +289,6 @@ IN_STEPS = {
 }
 
 
-PROGRESS = re.compile(r" +\d+\.\d s  \w")
-"""What took over a second before the mistake could show."""
-
-
-def refused(done: Done, says: tuple[str, ...]) -> None:
-    """Check what a command that was refused has said."""
-    assert done.code == EXIT_USER, done
-    lines = [line for line in done.err.splitlines() if not PROGRESS.match(line)]
-    assert len(lines) == len(says), done
-    for line, pattern in zip(lines, says, strict=True):
-        assert line.startswith("error: "), done
-        assert re.search(pattern, line), done
-    assert "Traceback" not in done.err + done.out
-    assert done.out == ""
-
-
 @pytest.mark.parametrize("name", [*IN_RECIPE, *IN_MODEL, *IN_DATA])
 def test_wrong_input_is_refused_and_nothing_is_written(bench: Bench, name: str) -> None:
     case = {**IN_RECIPE, **IN_MODEL, **IN_DATA}[name]
@@ -353,49 +333,6 @@ def test_a_pickle_is_loaded_when_it_is_trusted(bench: Bench) -> None:
     bench.recipe({**model(weights="weights.pt"), "variants": {}})
     done = bench.lepton("run", "recipe.yaml", "--trust-pickle")
     assert done.code == EXIT_OK, done
-
-
-class TestFolders:
-    def test_a_file_in_the_way_of_the_run_folder(self, bench: Bench) -> None:
-        (bench.folder / "taken").write_text("mine")
-        before = bench.tree()
-        done = bench.lepton("run", "graph.yaml", "--out", "taken/below")
-        refused(done, (r"taken: is a file, not a folder; name another",))
-        assert bench.tree() == before
-
-    def test_a_folder_of_something_else(self, bench: Bench) -> None:
-        (bench.folder / "mine").mkdir()
-        (bench.folder / "mine" / "thesis.tex").write_text("years of work")
-        before = bench.tree()
-        done = bench.lepton("run", "graph.yaml", "--out", "mine")
-        refused(done, (r"mine: is not empty and holds no result\.json; name another",))
-        assert bench.tree() == before
-
-    def test_a_file_in_the_way_of_the_workspace(self, bench: Bench) -> None:
-        (bench.folder / "taken").write_text("mine")
-        before = bench.tree()
-        done = bench.lepton("run", "graph.yaml", "--workspace", "taken/below")
-        refused(done, (r"taken/below.*: cannot be written .*; name a folder",))
-        assert bench.tree() == before
-
-    def test_a_run_folder_around_the_workspace(self, bench: Bench) -> None:
-        done = bench.lepton("run", "graph.yaml", "--out", "all", "--workspace", "all/kept")
-        refused(done, (r"all: .*workspace.*; name another",))
-
-    @pytest.mark.parametrize("limit", [200, 9_000])
-    def test_a_full_disk(self, bench: Bench, limit: int) -> None:
-        def fill() -> None:
-            # A file that may not grow stands for a disk that has no room.
-            resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-
-        before = bench.tree()
-        done = bench.lepton("run", "graph.yaml", preexec_fn=fill)
-        said = os.strerror(errno.EFBIG)
-        refused(done, (rf"\.lepton/store: no space is left \({said}\); free some",))
-        # Whole entries of earlier stages may stay; no part of one, and no run folder.
-        kept = bench.tree().keys() - before.keys()
-        assert all(path.startswith(".lepton") for path in kept)
-        assert not list(bench.folder.glob(".lepton/store/tmp/*"))
 
 
 class TestUnexpected:

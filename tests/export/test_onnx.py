@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from safetensors.torch import save_file
 
 from lepton_compress.artifacts import Model, Split, TensorSpec
 from lepton_compress.export.lower import clean, lower
@@ -113,21 +114,27 @@ class TestFile:
 
     def test_another_process_writes_the_same_bytes(self, lowered: Model, tmp_path: Path) -> None:
         here = export_onnx(lowered, Onnx(), tmp_path).read_bytes()
+        # The same weights for both: trained again, they may differ in their last bits.
+        weights = tmp_path / "weights.safetensors"
+        save_file(trained().state_dict(), weights)
         code = (
             "import sys, pathlib\n"
+            "from safetensors.torch import load_file\n"
             "from lepton_compress.artifacts import Model, Split, TensorSpec\n"
             "from lepton_compress.export.lower import lower\n"
             "from lepton_compress.export.onnx import Onnx, export_onnx\n"
-            "from tests.bench import splits, trained\n"
+            "from tests.bench import network, splits\n"
+            "net = network()().eval()\n"
+            "net.load_state_dict(load_file(sys.argv[2]))\n"
             "spec = TensorSpec('image', 'float32', ('batch', 1, 6, 6))\n"
-            "model = Model('module', trained(), (spec,), ('scores',))\n"
+            "model = Model('module', net, (spec,), ('scores',))\n"
             "graph = lower(model, Split({'image': splits()['calibration'][0]}))\n"
             "export_onnx(graph, Onnx(), pathlib.Path(sys.argv[1]))\n"
         )
         folder = tmp_path / "there"
         folder.mkdir()
         subprocess.run(
-            [sys.executable, "-c", code, str(folder)],
+            [sys.executable, "-c", code, str(folder), str(weights)],
             check=True,
             capture_output=True,
             cwd=Path(__file__).parents[2],
