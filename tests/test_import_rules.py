@@ -76,6 +76,7 @@ IMPLEMENTATIONS = {
     "compress.calibration": {"numpy", "onnx"},
     "compress.dynamic_int8": {"numpy", "onnx"},
     "compress.half_graph": {"numpy", "onnx"},
+    "compress.layout": {"numpy", "onnx"},
     "compress.half_precision": {"numpy", "onnx"},
     "compress.prepare": {"numpy", "onnx"},
     "compress.products": {"numpy", "onnx"},

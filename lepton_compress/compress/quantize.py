@@ -40,6 +40,11 @@ class Quantize(Params):
             "error. `auto`: the last for 8 bits, all values for 16.",
         )
     )
+    layout: Literal["auto", "keep"] = Field(
+        "auto",
+        description="`auto`: on x86, channels are filled up to what the integer kernels take at a "
+        "time and means over an image become pools; no output changes by the former.",
+    )
     rounding: Literal["adaptive", "nearest"] = Field(
         "adaptive",
         description="`adaptive` rounds each weight so that the layer's output on calibration data "

@@ -189,7 +189,7 @@ def _patches(layer: Layer, array: NDArray[Any]) -> torch.Tensor:
     reach = ((layer.kernel[0] - 1) * tall + 1, (layer.kernel[1] - 1) * wide + 1)
     # A view: only the patches that are drawn are ever copied.
     windows = sliding_window_view(padded, reach, (2, 3))[:, :, ::down, ::across, ::tall, ::wide]
-    batch, channels, rows, columns = windows.shape[:4]
+    batch, _, rows, columns = windows.shape[:4]
     count = batch * rows * columns
     image, row, column = np.unravel_index(
         np.arange(0, count, _stride(count)), (batch, rows, columns)

@@ -15,7 +15,7 @@ from onnxruntime.quantization.calibrate import CalibrationMethod, TensorData, Te
 from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 
 from lepton_compress.artifacts import Model, Observer, Split, StepOutcome
-from lepton_compress.compress import account, processor, rounding, saturation
+from lepton_compress.compress import account, layout, processor, rounding, saturation
 from lepton_compress.compress.calibration import Calibration, Range, calibrate, symmetric
 from lepton_compress.compress.prepare import prepare
 from lepton_compress.load.forms import duplicate, signature
@@ -74,6 +74,10 @@ def quantize(
     ):
         reason = f"the graph has none of {', '.join(_WEIGHTED)} to quantise"
         return StepOutcome(model, changed=False, notes=(reason, *_reasons(nodes, params.keep)))
+    kind = processor.activations(params.activations, cpu())
+    aligned = processor.aligns(params.layout, kind.value, cpu())
+    if aligned.value:
+        ready = replace(ready, model=layout.pool_means(ready.model))
     calibrated = calibrate(
         ready.model,
         ready.split,
@@ -88,7 +92,6 @@ def quantize(
         # Ranges as they are in effect: what is saved here is what the graph holds.
         ranges = {name: symmetric(each) for name, each in calibrated.ranges.items()}
         calibrated = replace(calibrated, ranges=ranges)
-    kind = processor.activations(params.activations, cpu())
     saturating = processor.saturates(params.saturating, cpu())
     bits = processor.weight_bits(
         params.weight_bits, saturating=saturating.value and kind.value != "uint16"
@@ -105,6 +108,9 @@ def quantize(
             observer=observer,
         )
     statistics: dict[str, Any] = {
+        "layout": aligned.told() | {"aligned": layout.align_channels(outcome.value)}
+        if aligned.value
+        else aligned.told(),
         "calibration": calibrated.method,
         "rounding": params.rounding,
         "calibration_samples": calibrated.samples,
