@@ -123,41 +123,6 @@ class Observer(Protocol):
 
 
 @dataclass(frozen=True)
-class StepContext:
-    """What a step may use beside the model and its parameters.
-
-    Attributes:
-        data: the dataset.
-        original: gives the model as loaded, a fresh copy each time (a teacher, for example).
-        seed: of every random choice.
-        threads: how many threads to compute with; part of what makes results repeatable.
-        observer: where to report progress.
-        targets: names of the recipe's targets.
-    """
-
-    data: Dataset
-    original: Callable[[], Model]
-    seed: int
-    threads: int
-    observer: Observer
-    targets: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class StepOutcome:
-    """What a step gives back.
-
-    `changed` must be true exactly if the model differs; the pipeline checks it. A step that found
-    nothing to do says False, which ends the run with `notes` as the reason.
-    """
-
-    model: Model
-    changed: bool
-    statistics: dict[str, Json] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
 class MetricOutcome:
     """What a metric gives back.
 
@@ -172,9 +137,67 @@ class MetricOutcome:
     outcomes: Any | None = None
 
 
+Measure = Callable[[Mapping[str, Any], Any], MetricOutcome]
+"""A metric with its parameters bound: outputs by name and targets to the outcome."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where an artifact is to run: a target of the recipe, in what a measurement needs of it."""
+
+    name: str
+    runtime: str
+    batch: int
+    threads: int
+
+
+@dataclass(frozen=True)
+class StepContext:
+    """What a step may use beside the model and its parameters.
+
+    Attributes:
+        data: the dataset.
+        original: gives the model as loaded, a fresh copy each time (a teacher, for example).
+        seed: of every random choice.
+        threads: how many threads to compute with; part of what makes results repeatable.
+        observer: where to report progress.
+        targets: the recipe's targets; for steps that measure.
+        metric: the recipe's first metric; for steps that measure.
+    """
+
+    data: Dataset
+    original: Callable[[], Model]
+    seed: int
+    threads: int
+    observer: Observer
+    targets: tuple[Place, ...] = ()
+    metric: Measure | None = None
+
+
+@dataclass(frozen=True)
+class StepOutcome:
+    """What a step gives back.
+
+    `changed` must be true exactly if the model differs; the pipeline checks it. A step that found
+    nothing to do says False, which ends the run with `notes` as the reason, unless it has
+    `declined`: then the model goes on as it is.
+
+    Attributes:
+        declined: why the step, having measured, leaves the model as it is; empty where it does not.
+        unmet: what was asked of the step and is not met; the candidate fails by it.
+    """
+
+    model: Model
+    changed: bool
+    statistics: dict[str, Json] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    declined: str = ""
+    unmet: str = ""
+
+
 @dataclass(frozen=True)
 class StepRecord:
-    """A step as it was carried out."""
+    """A step as it was carried out; `declined` and `unmet` as in `StepOutcome`."""
 
     step: str
     parameters: dict[str, Json]
@@ -183,6 +206,8 @@ class StepRecord:
     cached: bool
     statistics: dict[str, Json] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    declined: str = ""
+    unmet: str = ""
 
 
 @dataclass(frozen=True)

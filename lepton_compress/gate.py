@@ -12,11 +12,13 @@ from dataclasses import dataclass, replace
 
 from lepton_compress.artifacts import (
     Artifact,
+    Candidate,
     Choice,
     Parity,
     Profile,
     Score,
     Status,
+    StepRecord,
     Verdict,
 )
 from lepton_compress.recipe import Gate, LatencyGate, Recipe, ScoreGate
@@ -40,6 +42,12 @@ class Measured:
     parities: Sequence[Parity]
     scores: Sequence[Score]
     profiles: Sequence[Profile]
+    candidates: Sequence[Candidate] = ()
+
+    def unmet_of(self, artifact: Artifact) -> list[StepRecord]:
+        """The steps on the way to an artifact that do not give what was asked of them."""
+        found = (each for each in self.candidates if each.id == artifact.candidate)
+        return [record for each in found for record in each.history if record.unmet]
 
     def parities_of(self, artifact: Artifact) -> list[Parity]:
         """The checks of an artifact and of what it was made from."""
@@ -81,6 +89,7 @@ def judge(recipe: Recipe, measured: Measured) -> tuple[Verdict, ...]:
     verdicts = []
     for artifact in measured.artifacts:
         verdicts.append(_judge_parity(artifact, measured.parities_of(artifact)))
+        verdicts += [_judge_step(artifact, each) for each in measured.unmet_of(artifact)]
         verdicts += [
             _judge_failure(profile)
             for profile in measured.profiles
@@ -143,6 +152,14 @@ def _judge_parity(artifact: Artifact, parities: Sequence[Parity]) -> Verdict:
     one = artifact
     return Verdict(
         one.candidate, one.format, None, PARITY, status, observed, None, limit, True, reason
+    )
+
+
+def _judge_step(artifact: Artifact, record: StepRecord) -> Verdict:
+    name = f"step {record.step}"
+    one, fail, unlimited = artifact, Status.FAIL, math.nan
+    return Verdict(
+        one.candidate, one.format, None, name, fail, None, None, unlimited, False, record.unmet
     )
 
 

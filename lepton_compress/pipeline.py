@@ -91,8 +91,10 @@ def execute(job: Job, store: Store, out: Path | None, observer: Observer) -> Run
     planned = branches.plan(job)
     made = Branches(job, store, told)
     exported = [each for name in planned for each in _export(job, made, name, planned[name])]
+    candidates = tuple(made.candidate(name, node) for name, node in planned.items())
     measured = gate.Measured(
         baseline=BASELINE,
+        candidates=candidates,
         artifacts=[each.artifact for each in exported],
         parities=[parity for each in exported for parity in _verify(job, made, each)],
         scores=_evaluate(job, store, exported, told),
@@ -109,7 +111,7 @@ def execute(job: Job, store: Store, out: Path | None, observer: Observer) -> Run
         seconds=round(time.perf_counter() - clock, 2),
         environment=provenance.environment(),
         baseline=BASELINE,
-        candidates=tuple(made.candidate(name, node) for name, node in planned.items()),
+        candidates=candidates,
         artifacts=tuple(measured.artifacts),
         parities=tuple(measured.parities),
         scores=tuple(measured.scores),

@@ -32,6 +32,7 @@ BUILTIN: Mapping[tuple[str, str], str] = {
     ("step", "distil"): "lepton_compress.compress.distil:distil",
     ("step", "finetune"): "lepton_compress.compress.finetune:finetune",
     ("step", "quantize"): "lepton_compress.compress.quantize:quantize",
+    ("step", "quantize_auto"): "lepton_compress.compress.quantize_auto:quantize_auto",
     ("step", "quantize_dynamic"): "lepton_compress.compress.quantize_dynamic:quantize_dynamic",
     ("step", "quantize_weights"): "lepton_compress.compress.quantize_weights:quantize_weights",
     ("step", "float16"): "lepton_compress.compress.float16:float16",
@@ -64,6 +65,7 @@ class Plugin:
         params: the pydantic model of its parameters.
         function: what it does; its signature belongs to its kind.
         form: for steps, the form of model it works on ("module" or "graph").
+        measures: for steps, whether the result depends on the targets and the first metric.
         requires: `requires(params, target_names)` yields reasons why the step cannot run, before
             anything is computed.
         origin: "built-in", or the distribution that brought it.
@@ -76,6 +78,7 @@ class Plugin:
     form: str = ""
     requires: Callable[..., list[str]] | None = None
     origin: str = "built-in"
+    measures: bool = False
 
     @property
     def summary(self) -> str:
@@ -110,6 +113,7 @@ def plugin(
     *,
     form: str = "",
     requires: Callable[..., list[str]] | None = None,
+    measures: bool = False,
 ) -> Callable[[F], F]:
     """Declare a function to be a plug-in. It is registered when its table entry is resolved.
 
@@ -122,7 +126,9 @@ def plugin(
         raise PluginError(f"step {name!r} must say form='module' or form='graph'")
 
     def mark(function: F) -> F:
-        function.__lepton_plugin__ = Plugin(kind, name, params, function, form, requires)  # type: ignore[attr-defined]
+        function.__lepton_plugin__ = Plugin(  # type: ignore[attr-defined]
+            kind, name, params, function, form, requires, measures=measures
+        )
         return function
 
     return mark

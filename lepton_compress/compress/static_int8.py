@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,7 +17,8 @@ from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 from lepton_compress.artifacts import Model, Observer, Split, StepOutcome
 from lepton_compress.compress import account, layout, processor, rounding, saturation
 from lepton_compress.compress.calibration import Calibration, Range, calibrate, symmetric
-from lepton_compress.compress.prepare import prepare
+from lepton_compress.compress.prepare import Prepared, prepare
+from lepton_compress.compress.processor import Decision
 from lepton_compress.load.forms import duplicate, signature
 from lepton_compress.provenance import cpu
 
@@ -67,6 +68,82 @@ def quantize(
     Raises:
         InputError: `keep` names no node, the graph is quantised already, or the data do not fit.
     """
+    plan = draft(model, calibration, params, threads=threads, observer=observer)
+    if isinstance(plan, StepOutcome):
+        return plan
+    ready, calibrated, bits = plan.ready, plan.calibrated, plan.bits.value
+    outcome = insert(ready.model, calibrated.ranges, params, plan.kind.value, bits)
+    if params.rounding == "adaptive":
+        rounding.adapt(
+            ready.model,
+            outcome.value,
+            ready.split,
+            samples=params.samples,
+            largest=2 ** (bits - 1) - 1,
+            threads=threads,
+            observer=observer,
+        )
+    filled = layout.align_channels(outcome.value) if plan.aligned.value else []
+    statistics: dict[str, Any] = {
+        "calibration": calibrated.method,
+        "rounding": params.rounding,
+        "calibration_samples": calibrated.samples,
+        "activations": plan.kind.told(),
+        "symmetric": params.symmetric,
+        "layout": plan.aligned.told() | {"aligned": filled},
+        "weight_bits": plan.bits.told(),
+        "saturating": plan.saturating.told(),
+    }
+    notes = [*ready.notes]
+    overflows = plan.saturating.value and plan.kind.value != "uint16"
+    if overflows and params.weight_bits in ("auto", 8):
+        # With `auto` the weights have seven bits by now; what eight would do is the reason.
+        eight = outcome
+        if bits == 7:
+            eight = insert(ready.model, calibrated.ranges, params, plan.kind.value, 8)
+        found = saturation.check(eight, ready.split, params.saturation_samples, observer)
+        statistics["saturation"] = asdict(found)
+        notes.append(found.told(bits))
+    statistics |= _account(ready.model, outcome, calibrated, params, plan.kind.value)
+    statistics["output_sqnr_db"] = account.output_noise(ready.model, outcome, ready.split)
+    notes += account.left_in_float(statistics["weighted"]["float"])
+    if calibrated.constant:
+        notes.append(f"never varies on the calibration data: {', '.join(calibrated.constant)}")
+    return StepOutcome(outcome, changed=True, statistics=statistics, notes=tuple(notes))
+
+
+@dataclass(frozen=True)
+class Draft:
+    """All that is decided before a graph is rewritten."""
+
+    ready: Prepared
+    calibrated: Calibration
+    kind: Decision
+    saturating: Decision
+    bits: Decision
+    aligned: Decision
+
+    def graph(self, params: Quantize) -> Model:
+        """The quantised graph, weights rounded to the nearest."""
+        made = self.plain(params)
+        if self.aligned.value:
+            layout.align_channels(made.value)
+        return made
+
+    def plain(self, params: Quantize) -> Model:
+        """The same in the layout of the float graph."""
+        ranges = self.calibrated.ranges
+        return insert(self.ready.model, ranges, params, self.kind.value, self.bits.value)
+
+
+def draft(
+    model: Model, calibration: Split, params: Quantize, *, threads: int, observer: Observer
+) -> Draft | StepOutcome:
+    """Check, calibrate and decide; an outcome that changes nothing if there is nothing to quantise.
+
+    Raises:
+        InputError: as `quantize`.
+    """
     ready = prepare(model, calibration, params.keep, "quantize")
     nodes = account.weighted(ready.model.value)
     if not any(
@@ -96,44 +173,7 @@ def quantize(
     bits = processor.weight_bits(
         params.weight_bits, saturating=saturating.value and kind.value != "uint16"
     )
-    outcome = insert(ready.model, calibrated.ranges, params, kind.value, bits.value)
-    if params.rounding == "adaptive":
-        rounding.adapt(
-            ready.model,
-            outcome.value,
-            ready.split,
-            samples=params.samples,
-            largest=2 ** (bits.value - 1) - 1,
-            threads=threads,
-            observer=observer,
-        )
-    statistics: dict[str, Any] = {
-        "layout": aligned.told() | {"aligned": layout.align_channels(outcome.value)}
-        if aligned.value
-        else aligned.told(),
-        "calibration": calibrated.method,
-        "rounding": params.rounding,
-        "calibration_samples": calibrated.samples,
-        "activations": kind.told(),
-        "symmetric": params.symmetric,
-        "weight_bits": bits.told(),
-        "saturating": saturating.told(),
-    }
-    notes = [*ready.notes]
-    if saturating.value and kind.value != "uint16" and params.weight_bits in ("auto", 8):
-        # With `auto` the weights have seven bits by now; what eight would do is the reason.
-        eight = outcome
-        if bits.value == 7:
-            eight = insert(ready.model, calibrated.ranges, params, kind.value, 8)
-        found = saturation.check(eight, ready.split, params.saturation_samples, observer)
-        statistics["saturation"] = asdict(found)
-        notes.append(found.told(bits.value))
-    statistics |= _account(ready.model, outcome, calibrated, params, kind.value)
-    statistics["output_sqnr_db"] = account.output_noise(ready.model, outcome, ready.split)
-    notes += account.left_in_float(statistics["weighted"]["float"])
-    if calibrated.constant:
-        notes.append(f"never varies on the calibration data: {', '.join(calibrated.constant)}")
-    return StepOutcome(outcome, changed=True, statistics=statistics, notes=tuple(notes))
+    return Draft(ready, calibrated, kind, saturating, bits, aligned)
 
 
 def _method(params: Quantize) -> str:
