@@ -75,6 +75,7 @@ def _steps(result: RunResult) -> Iterator[str]:
             took = f"{record.seconds:.1f} s" + (" (reused)" if record.cached else "")
             said = [f"{name} {_short(value)}" for name, value in record.statistics.items()]
             said = [each for each in said if len(each) < 80] + list(record.notes)
+            said += [each for each in (record.declined, record.unmet) if each and each not in said]
             yield _row([candidate.id, record.step, took, "; ".join(said)])
         macs = "unknown" if candidate.macs is None else f"{candidate.macs:,}"
         yield _row([candidate.id, "", "", f"{candidate.parameters:,} parameters, {macs} MACs"])
