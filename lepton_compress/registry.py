@@ -31,6 +31,8 @@ BUILTIN: Mapping[tuple[str, str], str] = {
     ("step", "prune"): "lepton_compress.compress.prune:prune",
     ("step", "distil"): "lepton_compress.compress.distil:distil",
     ("step", "finetune"): "lepton_compress.compress.finetune:finetune",
+    ("step", "equalize"): "lepton_compress.compress.equalize:equalize",
+    ("step", "smooth"): "lepton_compress.compress.smooth:smooth",
     ("step", "quantize"): "lepton_compress.compress.quantize:quantize",
     ("step", "quantize_dynamic"): "lepton_compress.compress.quantize_dynamic:quantize_dynamic",
     ("step", "quantize_weights"): "lepton_compress.compress.quantize_weights:quantize_weights",
