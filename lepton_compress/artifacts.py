@@ -133,6 +133,7 @@ class StepContext:
         threads: how many threads to compute with; part of what makes results repeatable.
         observer: where to report progress.
         targets: names of the recipe's targets.
+        folder: that files named in parameters are relative to.
     """
 
     data: Dataset
@@ -141,6 +142,7 @@ class StepContext:
     threads: int
     observer: Observer
     targets: tuple[str, ...] = ()
+    folder: Path = Path()
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ from lepton_compress.artifacts import (
 from lepton_compress.errors import InputError, PluginError
 from lepton_compress.job import Job
 from lepton_compress.load import forms
-from lepton_compress.provenance import code_digest, cpu, file_code_digest
+from lepton_compress.provenance import code_digest, cpu, file_code_digest, file_digest
 from lepton_compress.recipe import BASELINE, StepUse
 from lepton_compress.registry import Plugin
 from lepton_compress.store import Entry, Store, key
@@ -101,6 +101,7 @@ def _stepped(job: Job, node: Node, step: StepUse, place: tuple[str | int, ...]) 
         parent=node.key,
         step=step.name,
         parameters=step.bound().model_dump(mode="json"),
+        files=_files(job, step, place),
         code=code_digest(plugin.function),
         data=job.data.fingerprint,
         model=job.origin.fingerprint,
@@ -110,6 +111,18 @@ def _stepped(job: Job, node: Node, step: StepUse, place: tuple[str | int, ...]) 
         processor=[cpu()["machine"], cpu()["extensions"]],
     )
     return Node(mark, node.form, node, step, place)
+
+
+def _files(job: Job, step: StepUse, place: tuple[str | int, ...]) -> dict[str, str]:
+    """Digest of each file that a step reads."""
+    found = {}
+    for name in step.bound().files():
+        path = job.source.folder / name
+        if not path.is_file():
+            where = job.source.where(*place)
+            raise InputError(f"no such file {name}", where=where, mend="paths are of the recipe's")
+        found[name] = file_digest(path)
+    return found
 
 
 class Branches:
@@ -198,6 +211,7 @@ class Branches:
             threads=self.job.recipe.threads,
             observer=self.observer,
             targets=tuple(target.name for target in self.job.recipe.targets),
+            folder=self.job.source.folder,
         )
         mark = forms.fingerprint(before)
         where = self.job.source.where(*place)

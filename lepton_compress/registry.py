@@ -55,6 +55,11 @@ class Params(BaseModel):
     # Built on first use: a model inside another would be built a second time by itself.
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, defer_build=True)
 
+    def files(self) -> tuple[str, ...]:
+        """Files that a step with these parameters reads, relative to the recipe; the step is
+        carried out again when their contents change."""
+        return ()
+
 
 @dataclass(frozen=True)
 class Plugin:

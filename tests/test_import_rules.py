@@ -30,11 +30,11 @@ FOUNDATION = [
     "registry",
     "findings",
 ]
-FOUNDATION += ["use", "recipe", "store"]
+FOUNDATION += ["use", "recipe", "store", "ranges"]
 """Lowest first: each may import those before it, and nothing else."""
 
 FOR_ALL = {"errors", "artifacts", "overviews", "accounts", "units", "provenance", "registry"}
-FOR_ALL |= {"recipe", "store"}
+FOR_ALL |= {"recipe", "store", "ranges"}
 """What every stage may import."""
 
 STAGES = {
@@ -84,13 +84,16 @@ IMPLEMENTATIONS = {
     "compress.layer_error": {"numpy", "onnx", "onnxruntime"},
     "compress.moving": {"numpy", "onnx"},
     "compress.noise": {"numpy"},
+    "compress.observed": {"numpy"},
     "compress.prepare": {"numpy", "onnx"},
     "compress.products": {"numpy", "onnx"},
     "compress.regions": {"numpy", "onnx", "scipy"},
     "compress.rounding": {"numpy", "onnx", "onnxruntime", "torch"},
     "compress.saturation": {"numpy"},
+    "compress.saved_ranges": {"onnx"},
     "compress.session": {"onnx", "onnxruntime"},
     "compress.smoothing": {"numpy", "onnx"},
+    "compress.soundness": {"numpy"},
     "compress.stages": {"numpy", "onnx", "onnxruntime"},
     "compress.static_int8": {"numpy", "onnx", "onnxruntime"},
     "compress.training": {"torch"},

@@ -6,6 +6,7 @@ import contextlib
 import logging
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,8 +16,16 @@ from onnxruntime.quantization.calibrate import CalibrationMethod, TensorData, Te
 from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 
 from lepton_compress.artifacts import Model, Observer, Split, StepOutcome
-from lepton_compress.compress import account, processor, rounding, saturation
-from lepton_compress.compress.calibration import Calibration, Range, calibrate, symmetric
+from lepton_compress.compress import (
+    account,
+    processor,
+    rounding,
+    saturation,
+    saved_ranges,
+    soundness,
+)
+from lepton_compress.compress.calibration import Calibration, calibrate, symmetric
+from lepton_compress.compress.observed import Range
 from lepton_compress.compress.prepare import prepare
 from lepton_compress.load.forms import duplicate, signature
 from lepton_compress.provenance import cpu
@@ -56,13 +65,23 @@ _WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 
 
 def quantize(
-    model: Model, calibration: Split, params: Quantize, *, threads: int, observer: Observer
+    model: Model,
+    calibration: Split,
+    params: Quantize,
+    *,
+    threads: int,
+    observer: Observer,
+    evaluation: Split | None = None,
+    folder: Path = Path(),
 ) -> StepOutcome:
     """The quantised graph of a float graph.
 
     Args:
         model: a graph in float32.
         calibration: inputs (samples, ...).
+        evaluation: more such inputs, to tell whether the calibration data are like them; they
+            decide about nothing.
+        folder: that saved ranges are relative to.
 
     Raises:
         InputError: `keep` names no node, the graph is quantised already, or the data do not fit.
@@ -74,16 +93,20 @@ def quantize(
     ):
         reason = f"the graph has none of {', '.join(_WEIGHTED)} to quantise"
         return StepOutcome(model, changed=False, notes=(reason, *_reasons(nodes, params.keep)))
-    calibrated = calibrate(
-        ready.model,
-        ready.split,
-        method=_method(params),
-        operators=OPERATORS,
-        keep=params.keep,
-        samples=params.samples,
-        threads=threads,
-        observer=observer,
-    )
+    if params.ranges:
+        path = folder / params.ranges
+        calibrated = saved_ranges.load(path, ready.model, OPERATORS, params.keep)
+    else:
+        calibrated = calibrate(
+            ready.model,
+            ready.split,
+            method=_method(params),
+            operators=OPERATORS,
+            keep=params.keep,
+            samples=params.samples,
+            threads=threads,
+            observer=observer,
+        )
     if params.symmetric:
         # Ranges as they are in effect: what is saved here is what the graph holds.
         ranges = {name: symmetric(each) for name, each in calibrated.ranges.items()}
@@ -93,21 +116,27 @@ def quantize(
     bits = processor.weight_bits(
         params.weight_bits, saturating=saturating.value and kind.value != "uint16"
     )
-    outcome = insert(ready.model, calibrated.ranges, params, kind.value, bits.value)
-    if params.rounding == "adaptive":
-        rounding.adapt(
-            ready.model,
-            outcome.value,
-            ready.split,
-            samples=params.samples,
-            largest=2 ** (bits.value - 1) - 1,
-            threads=threads,
-            observer=observer,
-        )
+
+    def made_with(ranges: Mapping[str, Range]) -> Model:
+        made = insert(ready.model, ranges, params, kind.value, bits.value)
+        if params.rounding == "adaptive":
+            rounding.adapt(
+                ready.model,
+                made.value,
+                ready.split,
+                samples=params.samples,
+                largest=2 ** (bits.value - 1) - 1,
+                threads=threads,
+                observer=observer,
+            )
+        return made
+
+    outcome = made_with(calibrated.ranges)
     statistics: dict[str, Any] = {
         "calibration": calibrated.method,
         "rounding": params.rounding,
         "calibration_samples": calibrated.samples,
+        "calibrated_model": saved_ranges.model_digest(ready.model.value),
         "activations": kind.told(),
         "symmetric": params.symmetric,
         "weight_bits": bits.told(),
@@ -125,6 +154,22 @@ def quantize(
     statistics |= _account(ready.model, outcome, calibrated, params, kind.value)
     statistics["output_sqnr_db"] = account.output_noise(ready.model, outcome, ready.split)
     notes += account.left_in_float(statistics["weighted"]["float"])
+    if params.ranges:
+        statistics["ranges_from"] = params.ranges
+        notes.append(f"ranges from {params.ranges}, not calibrated")
+    else:
+        found_of, told = soundness.account(
+            ready.model, calibrated, evaluation, threads=threads, observer=observer
+        )
+        statistics |= found_of
+        notes += told
+    if params.resamples:
+        statistics["resampled"] = soundness.resampled(
+            calibrated,
+            params,
+            lambda ranges: account.output_noise(ready.model, made_with(ranges), ready.split),
+        )
+        notes += soundness.told_of(statistics["resampled"], statistics["output_sqnr_db"])
     if calibrated.constant:
         notes.append(f"never varies on the calibration data: {', '.join(calibrated.constant)}")
     return StepOutcome(outcome, changed=True, statistics=statistics, notes=tuple(notes))

@@ -208,7 +208,7 @@ def chain(draw: Any) -> tuple[Model, Split]:
                 held[f"p{index}"] = rng.uniform(0, 1, (made, 1, 1)).astype("f4")
                 more = [f"p{index}"]
             if between == "Clip":
-                held["low"], held["high"] = np.float32(0), np.float32(6)
+                held |= {"low": np.array(0, np.float32), "high": np.array(6, np.float32)}
                 more = ["low", "high"]
             nodes.append(
                 helper.make_node(between, [out, *more], [f"a{index}"], f"{between}{index}")
