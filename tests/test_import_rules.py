@@ -73,6 +73,7 @@ FRAMEWORKS |= {"neural_compressor", "safetensors", "sklearn", "scipy"}
 IMPLEMENTATIONS = {
     "compress.channels": {"torch", "torch_pruning"},
     "compress.account": {"numpy", "onnx"},
+    "compress.attention": {"numpy", "onnx", "onnxsim"},
     "compress.calibration": {"numpy", "onnx"},
     "compress.dynamic_int8": {"numpy", "onnx"},
     "compress.clips": {"numpy", "onnx"},

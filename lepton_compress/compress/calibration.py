@@ -178,7 +178,7 @@ def tensors(
     wanted: dict[str, None] = {}
     passed: dict[str, str] = {}
     for node in graph.graph.node:
-        if node.op_type not in operators:
+        if node.op_type not in operators or node.name in keep:
             continue
         if node.op_type in _PASS:
             passed[node.output[0]] = node.input[0]

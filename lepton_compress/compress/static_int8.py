@@ -18,6 +18,7 @@ from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 from lepton_compress.artifacts import Model, Observer, Split, StepOutcome
 from lepton_compress.compress import (
     account,
+    attention,
     processor,
     rounding,
     saturation,
@@ -87,6 +88,11 @@ def quantize(
         InputError: `keep` names no node, the graph is quantised already, or the data do not fit.
     """
     ready = prepare(model, calibration, params.keep, "quantize")
+    apart, told_apart = attention.take_apart(ready.model, ready.split, params.keep)
+    if apart is not ready.model:
+        ready = replace(prepare(apart, calibration, (), "quantize"), notes=ready.notes)
+    between = attention.parts_in_float(ready.model, ready.split)
+    params = params.model_copy(update={"keep": [*params.keep, *between]})
     nodes = account.weighted(ready.model.value)
     if not any(
         node.op_type in _WEIGHTED for name, node in nodes.items() if name not in params.keep
@@ -142,7 +148,7 @@ def quantize(
         "weight_bits": bits.told(),
         "saturating": saturating.told(),
     }
-    notes = [*ready.notes]
+    notes = [*ready.notes, *told_apart, *account.left_in_float(between)]
     if saturating.value and kind.value != "uint16" and params.weight_bits in ("auto", 8):
         # With `auto` the weights have seven bits by now; what eight would do is the reason.
         eight = outcome
