@@ -143,6 +143,7 @@ variants:
 
 
 class TestCommands:
+    @pytest.mark.slow
     def test_a_run_leaves_them_and_a_later_one_takes_them(
         self, tiny_run: Path, cli: Cli, tmp_path: Path
     ) -> None:
