@@ -98,6 +98,7 @@ IMPLEMENTATIONS = {
     "compress.stages": {"numpy", "onnx", "onnxruntime"},
     "compress.static_int8": {"numpy", "onnx", "onnxruntime"},
     "compress.training": {"torch"},
+    "compress.weight_channels": {"numpy", "onnx"},
     "compress.weight_only": {"numpy", "onnx", "torch"},
     "profile.measure": {"numpy"},
     "profile.process": {"numpy"},

@@ -90,7 +90,10 @@ class Region:
         number = np.zeros(self.size + 1, np.int64)
         number[free] = np.arange(1, free.sum() + 1)
         sites = tuple(replace(each, labels=number[each.labels]) for each in self.sites)
-        values = {name: number[labels] for name, labels in self.values.items()}
+        values = {
+            name: np.broadcast_to(number[_once(labels)], labels.shape)
+            for name, labels in self.values.items()
+        }
         return Region(int(free.sum()), values, sites, (*obstacles, *self.obstacles))
 
     def spread(self, arrays: Mapping[str, NDArray[Any]], side: Side) -> NDArray[np.float64]:
@@ -150,13 +153,8 @@ class Search:
 
     def tie(self, one: Labels, other: Labels) -> None:
         """Each label of one is the same as the other's in its place."""
-        one, other = np.broadcast_arrays(one, other)
-        # Along an axis that both repeat, the first place tells all.
-        first = tuple(
-            slice(0, 1) if a == b == 0 else slice(None)
-            for a, b in zip(one.strides, other.strides, strict=True)
-        )
-        pairs = np.stack([one[first].reshape(-1), other[first].reshape(-1)])
+        one, other = np.broadcast_arrays(_once(one), _once(other))
+        pairs = np.stack([one.reshape(-1), other.reshape(-1)])
         self._ties.append(np.unique(pairs[:, pairs[0] != pairs[1]], axis=1))
 
     def along(self, labels: Labels, axes: Sequence[int]) -> Labels:
@@ -207,24 +205,33 @@ class Search:
         ties = np.concatenate([np.zeros((2, 0), np.int64), *self._ties], axis=1)
         tied = coo_array((np.ones(ties.shape[1], bool), tuple(ties)), shape=(size, size))
         _, component = connected_components(tied, directed=False)
-        used = np.unique(np.concatenate([component[each.labels].ravel() for each in self._all()]))
+        met = [component[_once(each.labels)].ravel() for each in self._all()]
+        used = np.unique(np.concatenate(met))
         free = used[used != component[HELD]]
         number = np.zeros(size, np.int64)
         number[free] = np.arange(1, len(free) + 1)
 
         def final(labels: Labels) -> Labels:
-            return _narrow(number[component[labels]])
+            made: Labels = number[component[_once(labels)]]
+            return made
 
         sites = tuple(
-            Site(each.node, each.place, final(each.labels), each.power, each.side)
+            Site(each.node, each.place, _narrow(final(each.labels)), each.power, each.side)
             for each in self.sites.values()
         )
-        values = {name: number[component[each]] for name, each in self.labels.items()}
+        values = {
+            name: np.broadcast_to(final(each), each.shape) for name, each in self.labels.items()
+        }
         return Region(len(free), values, sites, tuple(self.obstacles))
 
     def _all(self) -> Iterator[Site]:
         yield Site(onnx.NodeProto(), 0, np.zeros(1, np.int64), 1, "passes")
         yield from self.sites.values()
+
+
+def _once(labels: Labels) -> Labels:
+    """One place is left along every axis that only repeats."""
+    return labels[tuple(slice(None) if stride else slice(0, 1) for stride in labels.strides)]
 
 
 def _narrow(labels: Labels) -> Labels:

@@ -19,9 +19,9 @@ from onnx import helper, numpy_helper
 from lepton_compress.artifacts import Model, Observer, Split, StepOutcome
 from lepton_compress.compress import facts, layer_error, noise
 from lepton_compress.compress.facts import Facts
-from lepton_compress.compress.moving import weight_channels
 from lepton_compress.compress.prepare import prepare
 from lepton_compress.compress.regions import INPUT, Region, channels, region_of
+from lepton_compress.compress.weight_channels import weight_channels
 from lepton_compress.errors import PluginError
 from lepton_compress.load.forms import duplicate, signature
 
