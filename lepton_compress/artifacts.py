@@ -163,6 +163,7 @@ class StepContext:
         observer: where to report progress.
         targets: the recipe's targets; for steps that measure.
         metric: the recipe's first metric; for steps that measure.
+        folder: that files named in parameters are relative to.
     """
 
     data: Dataset
@@ -172,6 +173,7 @@ class StepContext:
     observer: Observer
     targets: tuple[Place, ...] = ()
     metric: Measure | None = None
+    folder: Path = Path()
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ from lepton_compress.artifacts import (
 from lepton_compress.errors import InputError, PluginError
 from lepton_compress.job import Job
 from lepton_compress.load import forms
-from lepton_compress.provenance import code_digest, cpu, file_code_digest
+from lepton_compress.provenance import code_digest, cpu, file_code_digest, file_digest
 from lepton_compress.recipe import BASELINE, StepUse
 from lepton_compress.registry import Plugin
 from lepton_compress.store import Entry, Store, key
@@ -103,6 +103,7 @@ def _stepped(job: Job, node: Node, step: StepUse, place: tuple[str | int, ...]) 
         parent=node.key,
         step=step.name,
         parameters=step.bound().model_dump(mode="json"),
+        files=_files(job, step, place),
         code=code_digest(plugin.function),
         data=job.data.fingerprint,
         model=job.origin.fingerprint,
@@ -126,6 +127,18 @@ def _measured_by(job: Job) -> dict[str, Any]:
     """What a step that measures depends on beside its parameters."""
     targets = [dataclasses.asdict(place) for place in places(job)]
     return {"targets": targets, "metric": job.metrics[0].mark if job.metrics else None}
+
+
+def _files(job: Job, step: StepUse, place: tuple[str | int, ...]) -> dict[str, str]:
+    """Digest of each file that a step reads."""
+    found = {}
+    for name in step.bound().files():
+        path = job.source.folder / name
+        if not path.is_file():
+            where = job.source.where(*place)
+            raise InputError(f"no such file {name}", where=where, mend="paths are of the recipe's")
+        found[name] = file_digest(path)
+    return found
 
 
 class Branches:
@@ -217,6 +230,7 @@ class Branches:
             observer=self.observer,
             targets=places(self.job),
             metric=self.job.metrics[0].measure if self.job.metrics else None,
+            folder=self.job.source.folder,
         )
         mark = forms.fingerprint(before)
         where = self.job.source.where(*place)

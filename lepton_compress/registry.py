@@ -31,6 +31,8 @@ BUILTIN: Mapping[tuple[str, str], str] = {
     ("step", "prune"): "lepton_compress.compress.prune:prune",
     ("step", "distil"): "lepton_compress.compress.distil:distil",
     ("step", "finetune"): "lepton_compress.compress.finetune:finetune",
+    ("step", "equalize"): "lepton_compress.compress.equalize:equalize",
+    ("step", "smooth"): "lepton_compress.compress.smooth:smooth",
     ("step", "quantize"): "lepton_compress.compress.quantize:quantize",
     ("step", "quantize_auto"): "lepton_compress.compress.quantize_auto:quantize_auto",
     ("step", "quantize_dynamic"): "lepton_compress.compress.quantize_dynamic:quantize_dynamic",
@@ -53,6 +55,11 @@ class Params(BaseModel):
 
     # Built on first use: a model inside another would be built a second time by itself.
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, defer_build=True)
+
+    def files(self) -> tuple[str, ...]:
+        """Files that a step with these parameters reads, relative to the recipe; the step is
+        carried out again when their contents change."""
+        return ()
 
 
 @dataclass(frozen=True)

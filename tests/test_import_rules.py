@@ -30,11 +30,11 @@ FOUNDATION = [
     "registry",
     "findings",
 ]
-FOUNDATION += ["use", "recipe", "store"]
+FOUNDATION += ["use", "recipe", "store", "ranges"]
 """Lowest first: each may import those before it, and nothing else."""
 
 FOR_ALL = {"errors", "artifacts", "overviews", "accounts", "units", "provenance", "registry"}
-FOR_ALL |= {"recipe", "store"}
+FOR_ALL |= {"recipe", "store", "ranges"}
 """What every stage may import."""
 
 STAGES = {
@@ -73,22 +73,36 @@ FRAMEWORKS |= {"neural_compressor", "safetensors", "sklearn", "scipy"}
 IMPLEMENTATIONS = {
     "compress.channels": {"torch", "torch_pruning"},
     "compress.account": {"numpy", "onnx"},
+    "compress.attention": {"numpy", "onnx", "onnxsim"},
     "compress.calibration": {"numpy", "onnx"},
     "compress.dynamic_int8": {"numpy", "onnx"},
+    "compress.clips": {"numpy", "onnx"},
+    "compress.equalization": {"numpy"},
+    "compress.facts": {"numpy", "onnx"},
     "compress.half_graph": {"numpy", "onnx"},
     "compress.layout": {"numpy", "onnx"},
     "compress.half_precision": {"numpy", "onnx"},
+    "compress.high_biases": {"numpy", "onnx"},
+    "compress.layer_error": {"numpy", "onnx", "onnxruntime"},
+    "compress.moving": {"numpy", "onnx"},
+    "compress.noise": {"numpy"},
+    "compress.observed": {"numpy"},
     "compress.prepare": {"numpy", "onnx"},
     "compress.products": {"numpy", "onnx"},
     "compress.race": {"numpy", "onnx"},
     "compress.rounding": {"numpy", "onnx", "onnxruntime", "torch"},
     "compress.saturation": {"numpy"},
     "compress.sensitivity": {"numpy", "onnx"},
+    "compress.regions": {"numpy", "onnx", "scipy"},
+    "compress.saved_ranges": {"onnx"},
     "compress.session": {"onnx", "onnxruntime"},
+    "compress.smoothing": {"numpy", "onnx"},
+    "compress.soundness": {"numpy"},
     "compress.stages": {"numpy", "onnx", "onnxruntime"},
     "compress.static_int8": {"numpy", "onnx", "onnxruntime"},
     "compress.training": {"torch"},
     "compress.trial": {"numpy"},
+    "compress.weight_channels": {"numpy", "onnx"},
     "compress.weight_only": {"numpy", "onnx", "torch"},
     "profile.measure": {"numpy"},
     "profile.process": {"numpy"},

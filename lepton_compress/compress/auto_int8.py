@@ -5,11 +5,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from lepton_compress.artifacts import Model, Place, StepContext, StepOutcome
 from lepton_compress.compress import account, dynamic_int8, sensitivity, static_int8
+from lepton_compress.compress.calibration import chosen_ranges
 from lepton_compress.compress.prepare import prepare
 from lepton_compress.compress.quantize import Quantize
 from lepton_compress.compress.quantize_auto import QuantizeAuto
@@ -58,6 +59,11 @@ class _Search:
     place: Place
     tried: list[dict[str, Any]] = field(default_factory=list)
 
+    @property
+    def known(self) -> set[str]:
+        """The nodes that a recipe can name."""
+        return {node.name for node in self.model.value.graph.node}
+
     def schemes(self) -> list[Scheme]:
         """What may be chosen: dynamic int8, static int8, and that with nodes left in float."""
         found = self._dynamic()
@@ -90,28 +96,34 @@ class _Search:
 
     def _best_calibration(self) -> tuple[static_int8.Draft, Quantize] | None:
         """The way of calibration with the least noise; None if there is nothing to quantise."""
+        params = self._params(METHODS[0])
+        draft = static_int8.draft(
+            self.model,
+            self.context.data.calibration,
+            params,
+            threads=self.context.threads,
+            observer=self.context.observer,
+        )
+        if isinstance(draft, StepOutcome):
+            return None
         best: tuple[float, static_int8.Draft, Quantize] | None = None
         for method in METHODS:
-            params = Quantize(
-                calibration=method,
-                samples=self.params.calibration_samples,
-                keep=self.params.keep,
-            )
-            draft = static_int8.draft(
-                self.model,
-                self.context.data.calibration,
-                params,
-                threads=self.context.threads,
-                observer=self.context.observer,
-            )
-            if isinstance(draft, StepOutcome):
-                return None
-            trial = self.judge(draft.graph(params))
+            seen = draft.calibrated
+            ranges = chosen_ranges(seen.observed, method, seen.passed)
+            tried = replace(draft, calibrated=replace(seen, method=method, ranges=ranges))
+            trial = self.judge(tried.graph(draft.params))
             self._note(f"static int8, {method}, rounded to the nearest", trial)
             if best is None or trial.noise < best[0]:
-                best = trial.noise, draft, params
+                best = trial.noise, tried, self._params(method)
         assert best is not None  # noqa: S101 - there are methods
         return best[1:]
+
+    def _params(self, method: str) -> Quantize:
+        return Quantize(
+            calibration=method,
+            samples=self.params.calibration_samples,
+            keep=self.params.keep,
+        )
 
     def _static(self, params: Quantize) -> Scheme:
         made = static_int8.quantize(
@@ -127,12 +139,14 @@ class _Search:
         """The parameters with those nodes in float that are slower in int8 on the target."""
         graph = draft.ready.model.value
         sets = sensitivity.families(graph)
-        whole = draft.graph(params)
+        # Parts that a node was taken apart into have no name that a recipe could keep.
+        sets = {name: nodes for name, nodes in sets.items() if self.known.issuperset(nodes)}
+        whole = draft.graph(draft.params)
 
-        def left(nodes: Sequence[str]) -> Quantize:
-            return _keeping(params, [*params.keep, *nodes])
+        def left(nodes: Sequence[str]) -> Model:
+            return draft.graph(_keeping(draft.params, nodes))
 
-        graphs = {name: draft.graph(left(nodes)) for name, nodes in sets.items()}
+        graphs = {name: left(nodes) for name, nodes in sets.items()}
         times = self.race({"int8": whole} | graphs)
         helps = [name for name in sets if times[name].interval[1] < _WORTH]
         for name in sets:
@@ -141,18 +155,16 @@ class _Search:
             return params
         joined = list(dict.fromkeys(node for name in helps for node in sets[name]))
         rivals = {name: sets[name] for name in helps} | {"all of them": joined}
-        times = self.race(
-            {"int8": whole} | {name: draft.graph(left(nodes)) for name, nodes in rivals.items()}
-        )
+        times = self.race({"int8": whole} | {name: left(nodes) for name, nodes in rivals.items()})
         best = min(rivals, key=lambda name: times[name].ratio)
         if times[best].interval[1] >= _WORTH:
             return params
         self.tried.append(_timed(f"int8, {', '.join(helps)} in float", times[best], "int8"))
-        return left(rivals[best])
+        return _keeping(params, rivals[best])
 
     def _left_for_accuracy(self, draft: static_int8.Draft, params: Quantize) -> list[Scheme]:
         """The parameters with the fewest roundings left out that meet the budget."""
-        roundings = sensitivity.Roundings(draft.ready.model.value, draft.plain(params).value)
+        roundings = sensitivity.Roundings(draft.ready.model.value, draft.plain(draft.params).value)
 
         def noise_of(names: Sequence[str]) -> float:
             return self.judge.few(draft.ready.model.replace(value=roundings.only(names))).noise
@@ -164,11 +176,12 @@ class _Search:
         # Double what is left out until the budget is met, then halve the last step.
         fails, meets, count = 0, len(order), 1
         while fails < count < meets and len(found) < _MOST_BUILDS:
-            left = [node for name in order[:count] for node in roundings.nodes_of(name)]
+            nodes = (node for name in order[:count] for node in roundings.nodes_of(name))
+            left = [node for node in nodes if node in self.known]
             if weighted <= {*params.keep, *left}:
                 meets = count
             else:
-                made = self._static(_keeping(params, [*params.keep, *left]))
+                made = self._static(_keeping(params, left))
                 found.append(made)
                 if made.trial.drop <= self.params.drop:
                     meets = count
@@ -263,7 +276,8 @@ def _place(params: QuantizeAuto, context: StepContext) -> Place:
 
 
 def _keeping(params: Quantize, nodes: Sequence[str]) -> Quantize:
-    return params.model_copy(update={"keep": list(dict.fromkeys(nodes))})
+    """The parameters with more nodes in float."""
+    return params.model_copy(update={"keep": list(dict.fromkeys([*params.keep, *nodes]))})
 
 
 def _timed(what: str, timing: Timing, against: str) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import contextlib
 import logging
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,8 +16,18 @@ from onnxruntime.quantization.calibrate import CalibrationMethod, TensorData, Te
 from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 
 from lepton_compress.artifacts import Model, Observer, Split, StepOutcome
-from lepton_compress.compress import account, layout, processor, rounding, saturation
-from lepton_compress.compress.calibration import Calibration, Range, calibrate, symmetric
+from lepton_compress.compress import (
+    account,
+    attention,
+    layout,
+    processor,
+    rounding,
+    saturation,
+    saved_ranges,
+    soundness,
+)
+from lepton_compress.compress.calibration import Calibration, calibrate, symmetric
+from lepton_compress.compress.observed import Range
 from lepton_compress.compress.prepare import Prepared, prepare
 from lepton_compress.compress.processor import Decision
 from lepton_compress.load.forms import duplicate, signature
@@ -57,37 +68,54 @@ _WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 
 
 def quantize(
-    model: Model, calibration: Split, params: Quantize, *, threads: int, observer: Observer
+    model: Model,
+    calibration: Split,
+    params: Quantize,
+    *,
+    threads: int,
+    observer: Observer,
+    evaluation: Split | None = None,
+    folder: Path = Path(),
 ) -> StepOutcome:
     """The quantised graph of a float graph.
 
     Args:
         model: a graph in float32.
         calibration: inputs (samples, ...).
+        evaluation: more such inputs, to tell whether the calibration data are like them; they
+            decide about nothing.
+        folder: that saved ranges are relative to.
 
     Raises:
         InputError: `keep` names no node, the graph is quantised already, or the data do not fit.
     """
-    plan = draft(model, calibration, params, threads=threads, observer=observer)
+    plan = draft(model, calibration, params, threads=threads, observer=observer, folder=folder)
     if isinstance(plan, StepOutcome):
         return plan
-    ready, calibrated, bits = plan.ready, plan.calibrated, plan.bits.value
-    outcome = insert(ready.model, calibrated.ranges, params, plan.kind.value, bits)
-    if params.rounding == "adaptive":
-        rounding.adapt(
-            ready.model,
-            outcome.value,
-            ready.split,
-            samples=params.samples,
-            largest=2 ** (bits - 1) - 1,
-            threads=threads,
-            observer=observer,
-        )
+    params, ready, calibrated = plan.params, plan.ready, plan.calibrated
+    bits = plan.bits.value
+
+    def made_with(ranges: Mapping[str, Range]) -> Model:
+        made = insert(ready.model, ranges, params, plan.kind.value, bits)
+        if params.rounding == "adaptive":
+            rounding.adapt(
+                ready.model,
+                made.value,
+                ready.split,
+                samples=params.samples,
+                largest=2 ** (bits - 1) - 1,
+                threads=threads,
+                observer=observer,
+            )
+        return made
+
+    outcome = made_with(calibrated.ranges)
     filled = layout.align_channels(outcome.value) if plan.aligned.value else []
     statistics: dict[str, Any] = {
         "calibration": calibrated.method,
         "rounding": params.rounding,
         "calibration_samples": calibrated.samples,
+        "calibrated_model": saved_ranges.model_digest(ready.model.value),
         "activations": plan.kind.told(),
         "symmetric": params.symmetric,
         "layout": plan.aligned.told() | {"aligned": filled},
@@ -107,6 +135,22 @@ def quantize(
     statistics |= _account(ready.model, outcome, calibrated, params, plan.kind.value)
     statistics["output_sqnr_db"] = account.output_noise(ready.model, outcome, ready.split)
     notes += account.left_in_float(statistics["weighted"]["float"])
+    if params.ranges:
+        statistics["ranges_from"] = params.ranges
+        notes.append(f"ranges from {params.ranges}, not calibrated")
+    else:
+        found_of, told = soundness.account(
+            ready.model, calibrated, evaluation, threads=threads, observer=observer
+        )
+        statistics |= found_of
+        notes += told
+    if params.resamples:
+        statistics["resampled"] = soundness.resampled(
+            calibrated,
+            params,
+            lambda ranges: account.output_noise(ready.model, made_with(ranges), ready.split),
+        )
+        notes += soundness.told_of(statistics["resampled"], statistics["output_sqnr_db"])
     if calibrated.constant:
         notes.append(f"never varies on the calibration data: {', '.join(calibrated.constant)}")
     return StepOutcome(outcome, changed=True, statistics=statistics, notes=tuple(notes))
@@ -114,8 +158,10 @@ def quantize(
 
 @dataclass(frozen=True)
 class Draft:
-    """All that is decided before a graph is rewritten."""
+    """All that is decided before a graph is rewritten. `params` keep in float what they name and
+    what cannot be quantised in its place."""
 
+    params: Quantize
     ready: Prepared
     calibrated: Calibration
     kind: Decision
@@ -137,7 +183,13 @@ class Draft:
 
 
 def draft(
-    model: Model, calibration: Split, params: Quantize, *, threads: int, observer: Observer
+    model: Model,
+    calibration: Split,
+    params: Quantize,
+    *,
+    threads: int,
+    observer: Observer,
+    folder: Path = Path(),
 ) -> Draft | StepOutcome:
     """Check, calibrate and decide; an outcome that changes nothing if there is nothing to quantise.
 
@@ -145,6 +197,11 @@ def draft(
         InputError: as `quantize`.
     """
     ready = prepare(model, calibration, params.keep, "quantize")
+    apart, told_apart = attention.take_apart(ready.model, ready.split, params.keep)
+    if apart is not ready.model:
+        ready = replace(prepare(apart, calibration, (), "quantize"), notes=ready.notes)
+    between = attention.parts_in_float(ready.model, ready.split)
+    params = params.model_copy(update={"keep": [*params.keep, *between]})
     nodes = account.weighted(ready.model.value)
     if not any(
         node.op_type in _WEIGHTED for name, node in nodes.items() if name not in params.keep
@@ -153,18 +210,23 @@ def draft(
         return StepOutcome(model, changed=False, notes=(reason, *_reasons(nodes, params.keep)))
     kind = processor.activations(params.activations, cpu())
     aligned = processor.aligns(params.layout, kind.value, cpu())
-    if aligned.value:
-        ready = replace(ready, model=layout.pool_means(ready.model))
-    calibrated = calibrate(
-        ready.model,
-        ready.split,
-        method=_method(params),
-        operators=OPERATORS,
-        keep=params.keep,
-        samples=params.samples,
-        threads=threads,
-        observer=observer,
-    )
+    told = (*ready.notes, *told_apart, *account.left_in_float(between))
+    pooled = layout.pool_means(ready.model) if aligned.value else ready.model
+    ready = replace(ready, model=pooled, notes=told)
+    if params.ranges:
+        path = folder / params.ranges
+        calibrated = saved_ranges.load(path, ready.model, OPERATORS, params.keep)
+    else:
+        calibrated = calibrate(
+            ready.model,
+            ready.split,
+            method=_method(params),
+            operators=OPERATORS,
+            keep=params.keep,
+            samples=params.samples,
+            threads=threads,
+            observer=observer,
+        )
     if params.symmetric:
         # Ranges as they are in effect: what is saved here is what the graph holds.
         ranges = {name: symmetric(each) for name, each in calibrated.ranges.items()}
@@ -173,7 +235,7 @@ def draft(
     bits = processor.weight_bits(
         params.weight_bits, saturating=saturating.value and kind.value != "uint16"
     )
-    return Draft(ready, calibrated, kind, saturating, bits, aligned)
+    return Draft(params, ready, calibrated, kind, saturating, bits, aligned)
 
 
 def _method(params: Quantize) -> str:
