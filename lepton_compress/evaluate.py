@@ -84,14 +84,27 @@ def score(
 
 def compare(baseline: Score, score: Score) -> Score:
     """The score with how much worse it is than the baseline's, paired by sample."""
+    drop, interval = drop_of(baseline, score)
+    return replace(score, drop=drop, drop_interval=interval)
+
+
+def drop_of(baseline: Score, score: Score) -> tuple[float, tuple[float, float] | None]:
+    """How much worse a score is than another on the same samples, and its 95 % interval.
+
+    The interval is paired by sample where both keep their outcomes, and by resample where both
+    keep their replicates; else there is none.
+    """
     import numpy as np
 
     sign = 1.0 if score.higher_is_better else -1.0
-    drop, interval = sign * (baseline.value - score.value), None
+    drop = sign * (baseline.value - score.value) + 0.0
     if baseline.outcomes is not None and score.outcomes is not None:
-        drop, interval = statistics.paired_drop_interval(
+        return statistics.paired_drop_interval(
             np.asarray(baseline.outcomes),
             np.asarray(score.outcomes),
             higher_is_better=score.higher_is_better,
         )
-    return replace(score, drop=drop, drop_interval=interval)
+    if baseline.replicates is not None and score.replicates is not None:
+        losses = sign * (np.asarray(baseline.replicates) - np.asarray(score.replicates))
+        return drop, statistics.replicate_interval(losses, drop)
+    return drop, None

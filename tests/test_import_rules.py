@@ -24,17 +24,18 @@ FOUNDATION = [
     "artifacts",
     "overviews",
     "accounts",
+    "judgements",
     "units",
     "provenance",
     "document",
     "registry",
     "findings",
 ]
-FOUNDATION += ["use", "recipe", "store"]
+FOUNDATION += ["use", "budget", "recipe", "store"]
 """Lowest first: each may import those before it, and nothing else."""
 
 FOR_ALL = {"errors", "artifacts", "overviews", "accounts", "units", "provenance", "registry"}
-FOR_ALL |= {"recipe", "store"}
+FOR_ALL |= {"budget", "judgements", "recipe", "store"}
 """What every stage may import."""
 
 STAGES = {
@@ -48,7 +49,9 @@ STAGES = {
     "evaluate": {"statistics", "targets.runner"},
     "targets": {"targets"},
     "profile": {"profile", "statistics", "targets.runner"},
-    "gate": set[str](),
+    "readings": set[str](),
+    "gate": {"readings"},
+    "regress": {"gate", "readings", "evaluate"},
     # It reads what the loaders and the report wrote, by their own readers.
     "inspect": {"inspect", "graph", "load.forms", "load.model", "load.references", "load.weights"}
     | {"report.folder"},
@@ -59,10 +62,10 @@ STAGES = {
 """What a stage may import beside that: never another stage, only the helper modules named here."""
 
 COMPOSERS = ["job", "branches", "keys", "plan", "requirements", "plugins", "doctor", "cache"]
-COMPOSERS += ["scaffold", "pipeline", "library", "__init__"]
+COMPOSERS += ["scaffold", "pipeline", "library", "remeasure", "judging", "__init__"]
 """They put the stages together. Each may import every stage, and the composers before it."""
 
-TERMINAL = ["boundary", "options", "commands", "cli"]
+TERMINAL = ["boundary", "options", "gate_command", "commands", "cli"]
 """The command line. It may import everything; nothing else may import it."""
 
 PLACED = {*FOUNDATION, *STAGES, *COMPOSERS, *TERMINAL}
@@ -181,13 +184,13 @@ def test_the_ground_stands_on_the_standard_library(module: str) -> None:
     assert tops <= sys.stdlib_module_names
 
 
-def test_judging_does_no_io() -> None:
-    tops = {dotted.partition(".")[0] for dotted in imported(ast.walk(parse("gate")))}
+@pytest.mark.parametrize("module", ["gate", "readings"])
+def test_judging_does_no_io(module: str) -> None:
+    tree = parse(module)
+    tops = {dotted.partition(".")[0] for dotted in imported(ast.walk(tree))}
     assert not tops & {"io", "os", "pathlib", "shutil", "subprocess", "tempfile", *FRAMEWORKS}
-    assert edges("gate") <= {"artifacts", "recipe", "units"}
-    calls = {
-        ast.unparse(node.func) for node in ast.walk(parse("gate")) if isinstance(node, ast.Call)
-    }
+    assert edges(module) <= {"artifacts", "budget", "readings", "recipe", "units"}
+    calls = {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
     assert "open" not in calls
 
 
