@@ -165,11 +165,14 @@ class MetricOutcome:
         value: the metric over all samples; NaN says that it has none.
         higher_is_better: which way is up.
         outcomes: one number a sample whose mean is `value`, or None if it is not a mean.
+        resamples: of a metric that is no mean, on how many bootstrap resamples of the samples to
+            compute it again; 0 leaves it without intervals.
     """
 
     value: float
     higher_is_better: bool
     outcomes: Any | None = None
+    resamples: int = 0
 
 
 @dataclass(frozen=True)

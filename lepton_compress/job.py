@@ -95,7 +95,7 @@ def bind_metric(use: MetricUse, folder: Path) -> Metric:
         made: MetricOutcome = plugin.call(outputs, targets, parameters, folder)
         return made
 
-    return Metric(use.name, mark, measure)
+    return Metric(use.title, mark, measure)
 
 
 def check_forms(source: Source) -> None:

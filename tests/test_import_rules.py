@@ -43,6 +43,7 @@ STAGES = {
     "graph": {"load.forms"},
     "statistics": set[str](),
     "metrics": {"load.references"},
+    "torch_metrics": {"metrics"},
     "compress": {"compress", "graph", "load.forms"},
     "export": {"export", "graph", "load.forms"},
     "verify": {"graph", "load.forms", "statistics", "targets.runner"},
@@ -71,7 +72,14 @@ TERMINAL = ["boundary", "options", "gate_command", "commands", "cli"]
 PLACED = {*FOUNDATION, *STAGES, *COMPOSERS, *TERMINAL}
 
 FRAMEWORKS = {"torch", "onnx", "onnxruntime", "onnxscript", "onnxsim", "numpy", "torch_pruning"}
-FRAMEWORKS |= {"neural_compressor", "safetensors", "sklearn", "scipy"}
+FRAMEWORKS |= {
+    "neural_compressor",
+    "safetensors",
+    "sklearn",
+    "scipy",
+    "torchmetrics",
+    "pycocotools",
+}
 
 IMPLEMENTATIONS = {
     "compress.channels": {"torch", "torch_pruning"},
