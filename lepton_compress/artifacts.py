@@ -30,10 +30,13 @@ class Split:
     Attributes:
         inputs: name to array, each (samples, ...).
         targets: (samples, ...), or None where the samples are unlabelled.
+        slices: name to a column (samples,) of booleans, whole numbers or texts, by which to look
+            at parts of the data.
     """
 
     inputs: Mapping[str, Any]
     targets: Any | None = None
+    slices: Mapping[str, Any] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(next(iter(self.inputs.values()))) if self.inputs else 0
@@ -45,9 +48,10 @@ class Split:
             ValueError: the names differ (a single input may have any name on either side).
         """
         if set(names) == set(self.inputs):
-            return Split({name: self.inputs[name] for name in names}, self.targets)
+            held = {name: self.inputs[name] for name in names}
+            return dataclasses.replace(self, inputs=held)
         if len(names) == 1 == len(self.inputs):
-            return Split({names[0]: next(iter(self.inputs.values()))}, self.targets)
+            return dataclasses.replace(self, inputs={names[0]: next(iter(self.inputs.values()))})
         raise ValueError(
             f"the data has the inputs {', '.join(self.inputs)}, "
             f"but the model takes {', '.join(names)}"

@@ -16,6 +16,7 @@ from lepton_compress.artifacts import (
     Group,
     Parity,
     Profile,
+    Score,
     Status,
     Verdict,
 )
@@ -37,6 +38,8 @@ from lepton_compress.units import show_bytes, show_percent, show_seconds
 
 PARITY = "parity"
 """Always judged: an artifact that does not compute what its source does is never chosen."""
+VALUE = "value"
+"""Judged where a metric gives no number, asked for by a gate or not."""
 RUNS = "runs"
 """Judged where a target could not run an artifact, which is then not chosen for it."""
 
@@ -60,6 +63,11 @@ def judge_gates(
             _judge_failure(profile)
             for profile in measured.profiles
             if same(profile, artifact) and profile.status == "failed"
+        ]
+        verdicts += [
+            _judge_value(score)
+            for score in measured.scores
+            if same(score, artifact) and math.isnan(score.value)
         ]
         for name, gate in gates.items():
             if name == PARITY:
@@ -135,6 +143,12 @@ def _judge_failure(profile: Profile) -> Verdict:
     return Verdict(
         one.candidate, one.format, one.target, RUNS, fail, None, None, unlimited, False, why
     )
+
+
+def _judge_value(score: Score) -> Verdict:
+    one, why = score, f"{score.metric} gives no number"
+    none, unlimited = Status.NOT_MEASURED, math.nan
+    return Verdict(one.candidate, one.format, None, VALUE, none, None, None, unlimited, False, why)
 
 
 def _targets(known: Sequence[str], name: str, gate: Gate) -> list[str | None]:

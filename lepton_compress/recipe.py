@@ -149,6 +149,23 @@ class Measure(Params):
     cap: Duration = Field(20.0, description="Stop adding rounds after this long, decided or not.")
 
 
+Corruption = Literal["gaussian_noise", "gaussian_blur", "brightness", "contrast", "noise_snr"]
+
+
+class Robustness(Params):
+    """The evaluation data, corrupted: what the user of a model will sooner or later give it."""
+
+    corruptions: list[Corruption] = Field(
+        ["gaussian_noise", "gaussian_blur", "brightness", "contrast"],
+        min_length=1,
+        description="Of images, or `noise_snr` for audio and other signals.",
+    )
+    severities: list[Annotated[int, Field(strict=True, ge=1, le=5)]] = Field(
+        [1, 3, 5], min_length=1, description="From 1 to 5."
+    )
+    input: str | None = Field(None, description="Which input; the first float one by default.")
+
+
 class Recipe(Params):
     """A recipe."""
 
@@ -159,6 +176,15 @@ class Recipe(Params):
     data: LoaderUse = Field(description="The loader of the samples.")
     metrics: Annotated[list[MetricUse], Field(min_length=1)] = Field(
         description="The first is the one that gates and selection look at by default."
+    )
+    slices: str | None = Field(
+        None,
+        description="`path/to/file.py:name` of a function of (inputs by name, targets) of the "
+        "evaluation data that returns parts to look at: name to true or false, numbers or texts, "
+        "one a sample.",
+    )
+    robustness: Robustness | None = Field(
+        None, description="Corruptions of the evaluation data to evaluate under."
     )
     seed: Annotated[int, Field(strict=True, ge=0, lt=2**32)] = Field(
         0, description="Of every random choice."

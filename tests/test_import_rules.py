@@ -48,6 +48,8 @@ STAGES = {
     "export": {"export", "graph", "load.forms"},
     "verify": {"graph", "load.forms", "statistics", "targets.runner"},
     "evaluate": {"statistics", "targets.runner"},
+    "behave": {"statistics"},
+    "corrupt": set[str](),
     "targets": {"targets"},
     "profile": {"profile", "statistics", "targets.runner"},
     "readings": set[str](),
@@ -57,13 +59,13 @@ STAGES = {
     "inspect": {"inspect", "graph", "load.forms", "load.model", "load.references", "load.weights"}
     | {"report.folder"},
     # It reads a run and its recipe's data as those who wrote and used them do.
-    "explain": {"explain", "job", "load.forms", "load.model", "report.folder"},
+    "explain": {"explain", "graph", "job", "load.forms", "load.model", "report.folder"},
     "report": {"report"},
 }
 """What a stage may import beside that: never another stage, only the helper modules named here."""
 
 COMPOSERS = ["job", "branches", "keys", "plan", "requirements", "plugins", "doctor", "cache"]
-COMPOSERS += ["scaffold", "pipeline", "library", "remeasure", "judging", "__init__"]
+COMPOSERS += ["scaffold", "behaving", "pipeline", "library", "remeasure", "judging", "__init__"]
 """They put the stages together. Each may import every stage, and the composers before it."""
 
 TERMINAL = ["boundary", "options", "gate_command", "commands", "cli"]
