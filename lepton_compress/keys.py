@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
+from typing import Any
+
 from lepton_compress import behave, corrupt, evaluate, registry, verify
 from lepton_compress.branches import Node
 from lepton_compress.job import Job, Metric
@@ -43,9 +47,15 @@ def evaluate_key(job: Job, sha256: str, metric: Metric) -> str:
         "evaluate",
         artifact=sha256,
         metric=metric.mark,
-        code=code_digest(evaluate.score),
+        code=_own_code(evaluate.score),
         data=job.data.fingerprint,
     )
+
+
+@functools.cache
+def _own_code(function: Callable[..., Any]) -> str:
+    """Of the tool's own code, which is read once: what runs does not change while it runs."""
+    return code_digest(function)
 
 
 def behave_key(job: Job, sha256: str, base: str) -> str:
@@ -56,7 +66,7 @@ def behave_key(job: Job, sha256: str, base: str) -> str:
         artifact=sha256,
         baseline=base,
         metrics=[metric.mark for metric in job.metrics],
-        code=[code_digest(behave.behaviour), code_digest(evaluate.score)],
+        code=[_own_code(behave.behaviour), _own_code(evaluate.score)],
         data=job.data.fingerprint,
         slices=digest(slices),
     )
@@ -70,7 +80,7 @@ def corrupt_key(job: Job, sha256: str, corruption: str, severity: int) -> str:
         artifact=sha256,
         metrics=[metric.mark for metric in job.metrics],
         corruption=[corruption, severity, asked.input if asked else None, job.recipe.seed],
-        code=[code_digest(corrupt.corrupted), code_digest(evaluate.score)],
+        code=[_own_code(corrupt.corrupted), _own_code(evaluate.score)],
         data=job.data.fingerprint,
     )
 
@@ -82,7 +92,7 @@ def cover_key(job: Job, sha256: str) -> str:
     return key(
         "cover",
         artifact=sha256,
-        code=code_digest(coverage.counts),
+        code=_own_code(coverage.counts),
         data=job.data.fingerprint,
         processor=[cpu()["machine"], cpu()["extensions"]],
     )
