@@ -28,6 +28,8 @@ from lepton_compress.budget import Gate, GroupGate, LatencyGate, ScoreGate
 Interval = tuple[float, float]
 
 LEVEL = 0.05
+MOST_TIMES = 1000.0
+"""An interval this many times too wide is not narrowed by anybody."""
 Z = NormalDist().inv_cdf(1 - LEVEL / 2)
 
 
@@ -284,7 +286,7 @@ def needed(reading: Reading, limit: float) -> int | None:
     low, high = reading.interval
     way = abs(limit - reading.observed)
     half = high - reading.observed if limit >= reading.observed else reading.observed - low
-    if way <= 0 or not math.isfinite(half / way):
+    if way <= half / MOST_TIMES:
         return None
     count = math.ceil(reading.samples * (half / way) ** 2)
     return count if count > reading.samples else None

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import xmlschema
+import yaml
 
 from tests.conftest import Cli
 from tests.test_import_rules import FRAMEWORKS
@@ -101,3 +102,54 @@ def test_measuring_again_judges_this_machine(run: Path, cli: Cli) -> None:
     done = cli("gate", "runs/tiny", "--budget", "fast.yaml", "--measure", cwd=run)
     assert done.returncode == 2
     assert "is another file than the run measured" in done.stderr
+
+
+METRICS = """\
+def broken(outputs, targets):
+    return float("nan")
+
+
+def parts(inputs, targets):
+    rare = targets < 0
+    rare[:4] = True
+    return {"rare": rare, "all": targets >= 0}
+"""
+
+
+def rerun(folder: Path, cli: Cli, **changes: object) -> subprocess.CompletedProcess[str]:
+    """The tiny recipe without variants, changed."""
+    (folder / "own.py").write_text(METRICS)
+    recipe = yaml.safe_load((folder / "recipe.yaml").read_text()) | {"variants": {}, "gates": {}}
+    (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe | changes))
+    return cli("run", "recipe.yaml", "--json", cwd=folder)
+
+
+def test_a_metric_that_gives_no_number_is_an_error(tiny: Path, cli: Cli) -> None:
+    done = rerun(tiny, cli, metrics=["accuracy", {"python": {"function": "own.py:broken"}}])
+    assert done.returncode == 2
+    line = "metrics[1]: python gives no number for the original model; check the metric"
+    assert line in done.stderr
+
+
+def test_one_metric_twice_and_a_slice_with_too_few_samples(tiny: Path, cli: Cli) -> None:
+    done = rerun(
+        tiny,
+        cli,
+        metrics=["accuracy", {"top_k": {"k": 1, "name": "top1"}}, {"top_k": {"k": 2}}],
+        slices="own.py:parts",
+        gates={
+            "score": {"limit": "10 %", "metric": "top1"},
+            "worst_slice": "5 %",
+            "worst_class": {"limit": "5 %", "samples": 1},
+        },
+    )
+    assert done.returncode == 1, done.stderr
+    made = json.loads(done.stdout)
+    assert {each["metric"] for each in made["scores"]} == {"accuracy", "top1", "top_k"}
+    verdicts = {each["gate"]: each for each in made["verdicts"]}
+    assert (verdicts["score"]["status"], verdicts["worst_class"]["status"]) == ("PASS", "PASS")
+    assert verdicts["worst_slice"]["status"] == "INCONCLUSIVE"
+    assert verdicts["worst_slice"]["reason"].startswith("slice rare has 4 samples, 20 are needed")
+    assert verdicts["worst_slice"]["needed"] == 20
+    judged = cli("gate", "runs/tiny", "--json", cwd=tiny)
+    assert judged.returncode == 1
