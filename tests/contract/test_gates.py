@@ -340,6 +340,7 @@ def planted(tmp_path: Path, third_party: Install) -> RunResult:
     return pipeline.run(tmp_path / "recipe.yaml", out=tmp_path / "run", workspace=tmp_path / "w")
 
 
+@pytest.mark.slow
 def test_a_real_model_is_stopped_by_the_gate_for_what_is_wrong(planted: RunResult) -> None:
     caught = {
         candidate: {
