@@ -41,6 +41,11 @@ def complete_model(incomplete: str) -> list[str]:
     return list(_files(incomplete, _MODELS))
 
 
+def complete_result(incomplete: str) -> list[str]:
+    """Folders of runs, and results."""
+    return list(_files(incomplete, (".json",)))
+
+
 def complete_kind(incomplete: str) -> list[str]:
     """Kinds of plug-ins."""
     from lepton_compress.registry import KINDS

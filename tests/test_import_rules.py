@@ -24,17 +24,18 @@ FOUNDATION = [
     "artifacts",
     "overviews",
     "accounts",
+    "judgements",
     "units",
     "provenance",
     "document",
     "registry",
     "findings",
 ]
-FOUNDATION += ["use", "recipe", "store", "ranges"]
+FOUNDATION += ["use", "budget", "recipe", "store", "ranges"]
 """Lowest first: each may import those before it, and nothing else."""
 
 FOR_ALL = {"errors", "artifacts", "overviews", "accounts", "units", "provenance", "registry"}
-FOR_ALL |= {"recipe", "store", "ranges"}
+FOR_ALL |= {"budget", "judgements", "recipe", "store", "ranges"}
 """What every stage may import."""
 
 STAGES = {
@@ -42,33 +43,45 @@ STAGES = {
     "graph": {"load.forms"},
     "statistics": set[str](),
     "metrics": {"load.references"},
+    "torch_metrics": {"metrics"},
     "compress": {"compress", "graph", "load.forms", "statistics"},
     "export": {"export", "graph", "load.forms"},
     "verify": {"graph", "load.forms", "statistics", "targets.runner"},
     "evaluate": {"statistics", "targets.runner"},
+    "behave": {"statistics"},
+    "corrupt": set[str](),
     "targets": {"targets"},
     "profile": {"profile", "statistics", "targets.runner"},
-    "gate": set[str](),
+    "readings": set[str](),
+    "gate": {"readings"},
+    "regress": {"gate", "readings", "evaluate"},
     # It reads what the loaders and the report wrote, by their own readers.
     "inspect": {"inspect", "graph", "load.forms", "load.model", "load.references", "load.weights"}
     | {"report.folder"},
     # It reads a run and its recipe's data as those who wrote and used them do.
-    "explain": {"explain", "job", "load.forms", "load.model", "report.folder"},
+    "explain": {"explain", "graph", "job", "load.forms", "load.model", "report.folder"},
     "report": {"report"},
 }
 """What a stage may import beside that: never another stage, only the helper modules named here."""
 
 COMPOSERS = ["job", "branches", "keys", "plan", "requirements", "plugins", "doctor", "cache"]
-COMPOSERS += ["scaffold", "pipeline", "library", "__init__"]
+COMPOSERS += ["scaffold", "behaving", "pipeline", "library", "remeasure", "judging", "__init__"]
 """They put the stages together. Each may import every stage, and the composers before it."""
 
-TERMINAL = ["boundary", "options", "commands", "cli"]
+TERMINAL = ["boundary", "options", "gate_command", "commands", "cli"]
 """The command line. It may import everything; nothing else may import it."""
 
 PLACED = {*FOUNDATION, *STAGES, *COMPOSERS, *TERMINAL}
 
 FRAMEWORKS = {"torch", "onnx", "onnxruntime", "onnxscript", "onnxsim", "numpy", "torch_pruning"}
-FRAMEWORKS |= {"neural_compressor", "safetensors", "sklearn", "scipy"}
+FRAMEWORKS |= {
+    "neural_compressor",
+    "safetensors",
+    "sklearn",
+    "scipy",
+    "torchmetrics",
+    "pycocotools",
+}
 
 IMPLEMENTATIONS = {
     "compress.channels": {"torch", "torch_pruning"},
@@ -199,13 +212,13 @@ def test_the_ground_stands_on_the_standard_library(module: str) -> None:
     assert tops <= sys.stdlib_module_names
 
 
-def test_judging_does_no_io() -> None:
-    tops = {dotted.partition(".")[0] for dotted in imported(ast.walk(parse("gate")))}
+@pytest.mark.parametrize("module", ["gate", "readings"])
+def test_judging_does_no_io(module: str) -> None:
+    tree = parse(module)
+    tops = {dotted.partition(".")[0] for dotted in imported(ast.walk(tree))}
     assert not tops & {"io", "os", "pathlib", "shutil", "subprocess", "tempfile", *FRAMEWORKS}
-    assert edges("gate") <= {"artifacts", "recipe", "units"}
-    calls = {
-        ast.unparse(node.func) for node in ast.walk(parse("gate")) if isinstance(node, ast.Call)
-    }
+    assert edges(module) <= {"artifacts", "budget", "readings", "recipe", "units"}
+    calls = {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
     assert "open" not in calls
 
 
