@@ -133,6 +133,8 @@ class StepContext:
         threads: how many threads to compute with; part of what makes results repeatable.
         observer: where to report progress.
         targets: names of the recipe's targets.
+        lower: gives the graph of a module as the pipeline lowers it, for a step that ends in a
+            graph; raises InputError where it cannot be exported.
     """
 
     data: Dataset
@@ -141,6 +143,7 @@ class StepContext:
     threads: int
     observer: Observer
     targets: tuple[str, ...] = ()
+    lower: Callable[[Model], Model] | None = None
 
 
 @dataclass(frozen=True)

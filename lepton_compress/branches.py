@@ -36,6 +36,7 @@ from lepton_compress.registry import Plugin
 from lepton_compress.store import Entry, Store, key
 
 LOWER = "lower"
+_LOWERING = Path(__file__).parent / "export" / "lower.py"
 _log = logging.getLogger(__name__)
 
 
@@ -87,7 +88,7 @@ def _lowered(job: Job, node: Node) -> Node:
     if node.form == "graph" and node.parent is not None:
         return node
     # An ONNX file is cleaned by the code that lowers, so that the baseline is like its variants.
-    code = file_code_digest(Path(__file__).parent / "export" / "lower.py")
+    code = file_code_digest(_LOWERING)
     mark = key(LOWER, parent=node.key, code=code, data=job.data.fingerprint)
     return Node(mark, "graph", node)
 
@@ -96,6 +97,9 @@ def _stepped(job: Job, node: Node, step: StepUse, place: tuple[str | int, ...]) 
     plugin = registry.get("step", step.name)
     if plugin.form == "graph":
         node = _lowered(job, node)
+    form: Any = plugin.gives or node.form
+    # Such a step lowers on its way, so that it depends on how.
+    lowering = {"lower": file_code_digest(_LOWERING)} if form != node.form else {}
     mark = key(
         "step",
         parent=node.key,
@@ -108,8 +112,9 @@ def _stepped(job: Job, node: Node, step: StepUse, place: tuple[str | int, ...]) 
         threads=job.recipe.threads,
         # Steps choose by it, and sums differ in their last bits from one to the next.
         processor=[cpu()["machine"], cpu()["extensions"]],
+        **lowering,
     )
-    return Node(mark, node.form, node, step, place)
+    return Node(mark, form, node, step, place)
 
 
 class Branches:
@@ -198,6 +203,7 @@ class Branches:
             threads=self.job.recipe.threads,
             observer=self.observer,
             targets=tuple(target.name for target in self.job.recipe.targets),
+            lower=lambda model: self._lower(model).model,
         )
         mark = forms.fingerprint(before)
         where = self.job.source.where(*place)

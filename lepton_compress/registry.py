@@ -32,6 +32,7 @@ BUILTIN: Mapping[tuple[str, str], str] = {
     ("step", "distil"): "lepton_compress.compress.distil:distil",
     ("step", "finetune"): "lepton_compress.compress.finetune:finetune",
     ("step", "quantize"): "lepton_compress.compress.quantize:quantize",
+    ("step", "quantize_aware"): "lepton_compress.compress.quantize_aware:quantize_aware",
     ("step", "quantize_dynamic"): "lepton_compress.compress.quantize_dynamic:quantize_dynamic",
     ("step", "quantize_weights"): "lepton_compress.compress.quantize_weights:quantize_weights",
     ("step", "float16"): "lepton_compress.compress.float16:float16",
@@ -67,6 +68,10 @@ class Plugin:
         requires: `requires(params, target_names)` yields reasons why the step cannot run, before
             anything is computed.
         origin: "built-in", or the distribution that brought it.
+        gives: for steps, the form of model that comes out: "graph" of a step that takes a module
+            and ends in a graph; empty where it is the form that went in.
+        quantizes: for steps, whether it takes a float model and leaves a quantised one; two of
+            these in one variant are refused before anything is computed.
     """
 
     kind: str
@@ -76,6 +81,8 @@ class Plugin:
     form: str = ""
     requires: Callable[..., list[str]] | None = None
     origin: str = "built-in"
+    gives: str = ""
+    quantizes: bool = False
 
     @property
     def summary(self) -> str:
@@ -110,6 +117,8 @@ def plugin(
     *,
     form: str = "",
     requires: Callable[..., list[str]] | None = None,
+    gives: str = "",
+    quantizes: bool = False,
 ) -> Callable[[F], F]:
     """Declare a function to be a plug-in. It is registered when its table entry is resolved.
 
@@ -120,9 +129,15 @@ def plugin(
         raise PluginError(f"unknown plug-in kind {kind!r}; kinds are {', '.join(KINDS)}")
     if kind == "step" and form not in ("module", "graph"):
         raise PluginError(f"step {name!r} must say form='module' or form='graph'")
+    if gives not in ("", form, "graph"):
+        raise PluginError(
+            f"step {name!r} cannot give {gives!r}: from a {form} only a graph follows"
+        )
 
     def mark(function: F) -> F:
-        function.__lepton_plugin__ = Plugin(kind, name, params, function, form, requires)  # type: ignore[attr-defined]
+        function.__lepton_plugin__ = Plugin(  # type: ignore[attr-defined]
+            kind, name, params, function, form, requires, gives=gives, quantizes=quantizes
+        )
         return function
 
     return mark

@@ -137,7 +137,7 @@ def calibrate(
     Raises:
         InputError: an activation is NaN or infinite.
     """
-    wanted, passed = _tensors(model.value, operators, keep)
+    wanted, passed = tensors(model.value, operators, keep)
     observed = observe(
         model,
         wanted,
@@ -199,7 +199,7 @@ def symmetric(chosen: Range) -> Range:
     return -reach, reach
 
 
-def _tensors(
+def tensors(
     graph: onnx.ModelProto, operators: Collection[str], keep: Collection[str]
 ) -> tuple[list[str], dict[str, str]]:
     """Tensors to observe, and those that take their range from another."""

@@ -73,7 +73,7 @@ def quantize(
         node.op_type in _WEIGHTED for name, node in nodes.items() if name not in params.keep
     ):
         reason = f"the graph has none of {', '.join(_WEIGHTED)} to quantise"
-        return StepOutcome(model, changed=False, notes=(reason, *_reasons(nodes, params.keep)))
+        return StepOutcome(model, changed=False, notes=(reason, *reasons(nodes, params.keep)))
     calibrated = calibrate(
         ready.model,
         ready.split,
@@ -122,7 +122,9 @@ def quantize(
         found = saturation.check(eight, ready.split, params.saturation_samples, observer)
         statistics["saturation"] = asdict(found)
         notes.append(found.told(bits.value))
-    statistics |= _account(ready.model, outcome, calibrated, params, kind.value)
+    statistics |= describe(
+        ready.model, outcome, calibrated, reasons(nodes, params.keep), kind.value
+    )
     statistics["output_sqnr_db"] = account.output_noise(ready.model, outcome, ready.split)
     notes += account.left_in_float(statistics["weighted"]["float"])
     if calibrated.constant:
@@ -137,7 +139,13 @@ def _method(params: Quantize) -> str:
 
 
 def insert(
-    model: Model, ranges: Mapping[str, Range], params: Quantize, activations: str, bits: int
+    model: Model,
+    ranges: Mapping[str, Range],
+    params: Quantize,
+    activations: str,
+    bits: int,
+    *,
+    given: Mapping[str, Any] | None = None,
 ) -> Model:
     """The graph with Q and DQ nodes around what `OPERATORS` names.
 
@@ -148,7 +156,10 @@ def insert(
         activations: "uint8", "int8" or "uint16"; the last takes ONNX Runtime's contributed
             operators where the operator set (below 21) has none.
         bits: of the weights, 8 or 7.
+        given: tensor to its scale and zero point as ONNX Runtime's `TensorQuantOverrides` has
+            them; they are taken as they are. Biases must fit 32 bits with them.
     """
+    fixed = {"TensorQuantOverrides": given, "QDQDisableWeightAdjustForInt32Bias": True}
     tensors = TensorsData(
         CalibrationMethod.MinMax,
         {
@@ -169,7 +180,11 @@ def insert(
             nodes_to_exclude=list(params.keep),
             op_types_to_quantize=list(OPERATORS),
             # Told to be symmetric it keeps each Relu, which an asymmetric zero point stands for.
-            extra_options={"ActivationSymmetric": params.symmetric, "WeightSymmetric": True},
+            extra_options={
+                "ActivationSymmetric": params.symmetric,
+                "WeightSymmetric": True,
+                **(fixed if given else {}),
+            },
         )
         quantizer.quantize_model()
         quantizer.model.topological_sort()
@@ -180,10 +195,15 @@ def insert(
     return Model("graph", made, *signature(made))
 
 
-def _account(
-    before: Model, after: Model, calibrated: Calibration, params: Quantize, activations: str
+def describe(
+    before: Model,
+    after: Model,
+    calibrated: Calibration,
+    reasons: Mapping[str, str],
+    activations: str,
 ) -> dict[str, Any]:
-    nodes = account.weighted(before.value)
+    """Statistics of a quantised graph: which nodes run in integers, and the ranges. `reasons` has
+    the nodes that were left in float on purpose, and why."""
     held = {node.output[0] for node in after.value.graph.node if node.op_type == "DequantizeLinear"}
     rounded = {node.name for node in after.value.graph.node if set(node.input[:2]) <= held}
 
@@ -194,7 +214,6 @@ def _account(
             return "rounded to 16 bits, but CPUs have no integer kernel for them"
         return "rounded, but ONNX Runtime has no integer kernel for it here"
 
-    reasons = _reasons(nodes, params.keep)
     return {
         "weighted": account.account(before, after, reasons, otherwise),
         "ranges": {name: list(pair) for name, pair in calibrated.ranges.items()},
@@ -202,7 +221,7 @@ def _account(
     }
 
 
-def _reasons(nodes: Mapping[str, onnx.NodeProto], keep: Collection[str]) -> dict[str, str]:
+def reasons(nodes: Mapping[str, onnx.NodeProto], keep: Collection[str]) -> dict[str, str]:
     """Node to why it is not quantised, of those that are left out on purpose."""
     found = {
         name: f"ONNX Runtime has no static int8 kernel for {node.op_type}"
