@@ -19,7 +19,13 @@ from torch import nn
 from lepton_compress.artifacts import Model, Split, StepContext, StepOutcome
 from lepton_compress.compress import account, processor, saturation, static_int8, trained_graph
 from lepton_compress.compress.calibration import METHODS, Calibration, Observed, calibrate
-from lepton_compress.compress.fake_quantization import ActivationRange, Layer, Norm, WeightStep
+from lepton_compress.compress.fake_quantization import (
+    ActivationRange,
+    Layer,
+    Norm,
+    WeightStep,
+    scaled,
+)
 from lepton_compress.compress.placement import Placement, TracedLayer, place, tensor_of
 from lepton_compress.compress.prepare import prepare
 from lepton_compress.compress.quantize import Quantize
@@ -32,7 +38,7 @@ from lepton_compress.compress.training import (
     train,
 )
 from lepton_compress.errors import InputError, PluginError
-from lepton_compress.load.forms import duplicate, flatten
+from lepton_compress.load.forms import call, duplicate, flatten
 from lepton_compress.provenance import cpu
 
 if TYPE_CHECKING:
@@ -129,7 +135,7 @@ def quantize(model: Model, params: QuantizeAware, context: StepContext) -> StepO
     reasons = static_int8.reasons(account.weighted(ready.model.value), ()) | placement.reasons
     statistics |= static_int8.describe(ready.model, carried.model, calibrated, reasons, kind.value)
     statistics["output_sqnr_db"] = account.output_noise(ready.model, carried.model, split)
-    statistics["artifact_sqnr_db"] = _closeness(network.graph, carried.model, split)
+    statistics["artifact"] = _closeness(network.graph, carried.model, split)
     notes += tuple(account.left_in_float({**placement.reasons, **statistics["weighted"]["float"]}))
     made = Model("graph", carried.model.value, model.inputs, carried.model.outputs)
     return StepOutcome(made, changed=True, statistics=statistics, notes=notes)
@@ -192,8 +198,11 @@ def _build(
         graph.add_submodule(target, held)
         with nodes.inserting_after(node):
             made = nodes.call_module(target, (node,))
-        node.replace_all_uses_with(made, delete_user_cb=lambda user, made=made: user is not made)
+        for user in [each for each in node.users if each is not made]:
+            user.replace_input_with(node, made)
         ranges[name] = held
+    for name, layer in layers.items():
+        layer.takes(ranges[placement.inputs[name]])
     nodes.eliminate_dead_code()
     nodes.lint()
     graph.recompile()
@@ -256,9 +265,7 @@ def _layer(
         momentum, epsilon = found.norm.args[6:8]
         norm = Norm(gain, shift, mean, variance, momentum, epsilon)  # type: ignore[arg-type]
     assert weight is not None  # noqa: S101 - `find_layers` gives only such
-    folded = (
-        weight if norm is None else weight * norm.factor().reshape(-1, *[1] * (weight.ndim - 1))
-    )
+    folded = weight if norm is None else scaled(weight, norm.factor())
     step = WeightStep(folded, bits, per_channel=per_channel, learned=learned)
     return Layer(compute, weight, bias, norm, step)
 
@@ -268,8 +275,10 @@ def _freezing(network: Network, share: float) -> Any:
 
     def told(done: float) -> None:
         frozen = done >= 1 - share
-        for each in (*network.layers.values(), *network.ranges.values()):
-            each.frozen = frozen
+        for layer in network.layers.values():
+            layer.frozen = frozen
+        for held in network.ranges.values():
+            held.frozen = frozen
 
     return told
 
@@ -290,15 +299,19 @@ def _seen(
     )
 
 
-def _closeness(graph: nn.Module, artifact: Model, split: Split) -> float | None:
-    """Signal to noise, in decibels, of the artifact's first float output against that of the
-    network under fake quantisation; None if they are equal."""
-    from lepton_compress.load.forms import call
-
+def _closeness(graph: nn.Module, artifact: Model, split: Split) -> dict[str, Any]:
+    """How close the artifact is to the network that was trained, under fake quantisation: the
+    largest difference, as a share of the largest magnitude, and the share of equal predictions
+    (largest value along the last axis) of the first output."""
     feeds = next(split.batches(account.SAMPLES))
     with torch.no_grad():
         wanted = flatten(graph(**{name: torch.from_numpy(a.copy()) for name, a in feeds.items()}))
-    for reference, given in zip(wanted, call(artifact, feeds).values(), strict=True):
-        if given.dtype.kind == "f":
-            return account.signal_to_noise(reference.numpy(), given)
-    return None
+    reference = wanted[0].numpy()
+    given = next(iter(call(artifact, feeds).values()))
+    apart = float(np.abs(reference - given).max()) / max(float(np.abs(reference).max()), 1e-12)
+    equal = (reference.argmax(-1) == given.argmax(-1)).mean() if reference.ndim > 1 else None
+    return {
+        "samples": len(reference),
+        "largest_difference": apart,
+        "agreement": None if equal is None else float(equal),
+    }

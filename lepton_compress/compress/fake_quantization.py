@@ -162,8 +162,18 @@ class WeightStep(nn.Module):
         return fake_quantize(weight, scale, torch.zeros_like(scale), -self.largest, self.largest)
 
 
+def scaled(weight: Tensor, factor: Tensor) -> Tensor:
+    """A weight with each output channel, its first axis, multiplied."""
+    return weight * factor.reshape(-1, *[1] * (weight.ndim - 1))
+
+
 class Norm(nn.Module):
     """What a batch normalisation holds. Its tensors are those of the network itself."""
+
+    gain: Tensor | None
+    shift: Tensor | None
+    mean: Tensor
+    variance: Tensor
 
     def __init__(
         self,
@@ -181,11 +191,11 @@ class Norm(nn.Module):
     def factor(self) -> Tensor:
         """What folding multiplies each channel with, by the running statistics."""
         deviation = torch.sqrt(self.variance.detach() + self.epsilon)
-        return (1.0 if self.gain is None else self.gain) / deviation
+        return torch.reciprocal(deviation) if self.gain is None else self.gain / deviation
 
     def by_batch(self, given: Tensor) -> Tensor:
         """Normalise by the batch's own statistics, and let the running ones follow."""
-        return functional.batch_norm(
+        made: Tensor = functional.batch_norm(
             given,
             self.mean,
             self.variance,
@@ -195,6 +205,7 @@ class Norm(nn.Module):
             self.momentum,
             self.epsilon,
         )
+        return made
 
 
 class Layer(nn.Module):
@@ -212,6 +223,10 @@ class Layer(nn.Module):
         step: of the folded weight.
     """
 
+    weight: Tensor
+    bias: Tensor | None
+    norm: Norm | None
+    step: WeightStep
     settled: tuple[Tensor, Tensor, Tensor | None] | None
 
     def __init__(
@@ -227,27 +242,49 @@ class Layer(nn.Module):
         self.weight, self.bias, self.norm, self.step = weight, bias, norm, step
         self.frozen = False
         self.settled = None
+        self.input_scale: Callable[[], float] = lambda: 0.0
+
+    def takes(self, given: ActivationRange) -> None:
+        """Say what rounds the input: the bias is rounded to its scale times the weight's."""
+        self.input_scale = lambda: given.step()[0]
 
     def folded(self) -> tuple[Tensor, Tensor | None]:
         """Weight and bias without a batch normalisation."""
         if self.norm is None:
             return self.weight, self.bias
         factor = self.norm.factor()
-        bias = ((0.0 if self.bias is None else self.bias) - self.norm.mean) * factor
-        return self._scaled(factor), bias + (0.0 if self.norm.shift is None else self.norm.shift)
+        bias = -self.norm.mean if self.bias is None else self.bias - self.norm.mean
+        shift = 0.0 if self.norm.shift is None else self.norm.shift
+        return scaled(self.weight, factor), bias * factor + shift
 
-    def _scaled(self, factor: Tensor) -> Tensor:
-        return self.weight * factor.reshape(-1, *[1] * (self.weight.ndim - 1))
+    def _scale(self, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """The weight's scale, as large as the bias needs to fit into 32 bits."""
+        scale = self.step.scale(weight)
+        if bias is None or not self.input_scale():
+            return scale
+        reach = bias.detach().abs().reshape(-1, *[1] * (weight.ndim - 1))
+        if scale.numel() == 1:
+            reach = reach.max()
+        return scale.maximum(reach * (1.001 / (_INT32 * self.input_scale())))
+
+    def _rounded_bias(self, bias: Tensor, scale: Tensor) -> Tensor:
+        step = scale.detach().reshape(-1) * self.input_scale()
+        if not self.input_scale():
+            return bias
+        return bias + ((bias / step).round() * step - bias).detach()
 
     def forward(self, given: Tensor) -> Tensor:
         if self.settled is not None:
             integers, scale, bias = self.settled
+            bias = None if bias is None else self._rounded_bias(bias, scale)
             return self.compute(given, integers * scale, bias)
         if self.norm is None or self.frozen or not self.training:
             weight, bias = self.folded()
-            return self.compute(given, self.step(weight, self.step.scale(weight)), bias)
+            scale = self._scale(weight, bias)
+            bias = None if bias is None else self._rounded_bias(bias, scale)
+            return self.compute(given, self.step(weight, scale), bias)
         factor = self.norm.factor()
-        weight = self._scaled(factor)
+        weight = scaled(self.weight, factor)
         made = self.compute(given, self.step(weight, self.step.scale(weight)), None)
         # A channel whose gain is zero has nothing to unfold.
         factor = torch.where(factor == 0, torch.ones_like(factor), factor)
@@ -258,17 +295,12 @@ class Layer(nn.Module):
         return self.norm.by_batch(made)
 
     @torch.no_grad()
-    def settle(self, input_scale: float) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Fix the integers and what goes with them: (integers, scale, bias), float32. A scale is
-        as large as the bias needs to fit into 32 bits together with the input's."""
-        weight, bias = (None if each is None else each.detach() for each in self.folded())
-        assert weight is not None  # noqa: S101 - for the type checker
-        scale = self.step.scale(weight).detach()
-        if bias is not None:
-            reach = bias.abs().reshape(-1, *[1] * (weight.ndim - 1))
-            if scale.numel() == 1:
-                reach = reach.max()
-            scale = scale.maximum(reach * (1.001 / (_INT32 * input_scale)))
+    def settle(self) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Fix the integers and what goes with them: (integers, scale, bias), float32. The bias is
+        not rounded yet."""
+        weight, bias = self.folded()
+        weight, bias = weight.detach(), None if bias is None else bias.detach()
+        scale = self._scale(weight, bias).detach()
         integers = (weight / scale).round().clamp(-self.step.largest, self.step.largest)
         self.settled = (integers, scale, bias)
         return self.settled

@@ -60,6 +60,7 @@ class Placement:
         sources: rounded ONNX tensor to that tensor of `values` whose range it has.
         bounds: of `values`: what a clipping operator leaves of it.
         layers: ONNX node to the layer whose weight to round.
+        inputs: ONNX node of a layer to that tensor of `values` whose range its input has.
         reasons: ONNX node to why it stays in float.
     """
 
@@ -67,6 +68,7 @@ class Placement:
     sources: dict[str, str]
     bounds: dict[str, Range]
     layers: dict[str, TracedLayer]
+    inputs: dict[str, str]
     reasons: dict[str, str]
 
 
@@ -123,6 +125,9 @@ def place(
         sources=sources,
         bounds=_bounds(graph, reasons),
         layers=held,
+        inputs={
+            node.name: sources[node.input[0]] for node in graph.graph.node if node.name in held
+        },
         reasons=reasons,
     )
 

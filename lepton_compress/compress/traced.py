@@ -125,9 +125,9 @@ def match(traced: Traced, lowered: Model, split: Split) -> dict[str, fx.Node]:
         # A tensor that never varies could be any other.
         if array.dtype == np.float32 and array.size and array.min() < array.max():
             flat = array.reshape(-1)
-            node = next((n for n, other in by_size[flat.size] if _same(flat, other)), None)
-            if node is not None:
-                found[name] = node
+            same = [node for node, other in by_size[flat.size] if _same(flat, other)]
+            if same:
+                found[name] = same[0]
     return found
 
 

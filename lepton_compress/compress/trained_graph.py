@@ -76,7 +76,7 @@ def carry(
             numbers than were trained.
     """
     patched = duplicate(lowered)
-    weights = _patch(patched.value.graph, placement, steps, layers)
+    weights = _patch(patched.value.graph, placement, layers)
     ranges = {}
     given: dict[str, list[dict[str, Any]]] = {}
     shift = 128 if activations == "int8" else 0
@@ -110,7 +110,6 @@ def _override(kind: str, scale: float, zero: int) -> dict[str, Any]:
 def _patch(
     graph: onnx.GraphProto,
     placement: Placement,
-    steps: Mapping[str, Step],
     layers: Mapping[str, Layer],
 ) -> list[_Weight]:
     """Give each node the weight and bias that were trained, as initialisers of its own."""
@@ -120,10 +119,7 @@ def _patch(
         node = nodes.get(name)
         if node is None or node.input[0] not in placement.sources:
             raise PluginError(f"the trained graph has no rounded node {name!r}", where=_WHERE)
-        scale_in, _ = steps[placement.sources[node.input[0]]]
-        integers, scale, bias = (
-            None if each is None else each.numpy() for each in layer.settle(scale_in)
-        )
+        integers, scale, bias = (None if each is None else each.numpy() for each in layer.settle())
         assert integers is not None  # noqa: S101 - for the type checker
         assert scale is not None  # noqa: S101 - for the type checker
         turned = node.op_type == "MatMul" or (node.op_type == "Gemm" and not _turned(node))
