@@ -23,6 +23,7 @@ from lepton_compress.compress.fake_quantization import (
     ActivationRange,
     Layer,
     Norm,
+    SharedRange,
     WeightStep,
     scaled,
 )
@@ -179,34 +180,38 @@ def _build(
     learned = params.ranges == "learned"
     graph, nodes = traced.graph, traced.graph.graph
     first = _first_ranges(traced, placement, split, params, context)
-    values = dict(placement.values)
-    layers = {}
-    for index, (name, found) in enumerate(placement.layers.items()):
+    layers: dict[str, Layer] = {}
+    stands: dict[torch.fx.Node, torch.fx.Node] = {}
+    for name, found in placement.layers.items():
         layer = _layer(graph, found, bits, per_channel=params.per_channel, learned=learned)
-        target = f"quantized_layer_{index}"
-        graph.add_submodule(target, layer)
-        with nodes.inserting_after(found.last):
-            made = nodes.call_module(target, (found.operator.args[0],))
-        found.last.replace_all_uses_with(made)
-        values = {each: made if node is found.last else node for each, node in values.items()}
+        stands[found.last] = _insert(graph, layer, found.last, found.operator.args[0])
         layers[name] = layer
-    ranges = {}
-    for index, (name, node) in enumerate(values.items()):
+    ranges: dict[str, ActivationRange] = {}
+    for name, node in placement.values.items():
         bounds = placement.bounds.get(name, (-np.inf, np.inf))
-        held = ActivationRange(first[name], bounds, learned=learned)
-        target = f"quantized_value_{index}"
-        graph.add_submodule(target, held)
-        with nodes.inserting_after(node):
-            made = nodes.call_module(target, (node,))
-        for user in [each for each in node.users if each is not made]:
-            user.replace_input_with(node, made)
-        ranges[name] = held
+        ranges[name] = ActivationRange(first[name], bounds, learned=learned)
+        given = stands.get(node, node)
+        _insert(graph, ranges[name], given, given)
+    for name, node in placement.shared.items():
+        given = stands.get(node, node)
+        _insert(graph, SharedRange(ranges[placement.sources[name]]), given, given)
     for name, layer in layers.items():
         layer.takes(ranges[placement.inputs[name]])
     nodes.eliminate_dead_code()
     nodes.lint()
     graph.recompile()
     return Network(graph, ranges, layers)
+
+
+def _insert(graph: torch.fx.GraphModule, part: nn.Module, after: Any, given: Any) -> torch.fx.Node:
+    """Call a module of `given`, and let it stand where `after` does."""
+    target = f"quantized_{sum(1 for _ in graph.children())}"
+    graph.add_submodule(target, part)
+    with graph.graph.inserting_after(after):
+        made = graph.graph.call_module(target, (given,))
+    for user in [each for each in after.users if each is not made]:
+        user.replace_input_with(after, made)
+    return made
 
 
 def _first_ranges(

@@ -30,6 +30,8 @@ _NEW = 0.01
 """Share of a new batch in a moving average."""
 _SMALLEST = 1e-10
 """Of a weight's scale: a channel of zeros has one, too."""
+_DEAD = 1e-6
+"""What folding multiplies a channel with that gives nothing."""
 _INT32 = 2**31 - 1
 
 
@@ -107,6 +109,10 @@ class ActivationRange(nn.Module):
     def forward(self, given: Tensor) -> Tensor:
         if self.training and not self.frozen and not self.learned:
             self._observe(given)
+        return self.rounded(given)
+
+    def rounded(self, given: Tensor) -> Tensor:
+        """The values, rounded over the range as it is."""
         scale, zero = self._step()
         return fake_quantize(given, scale, zero, 0, LEVELS)
 
@@ -134,6 +140,17 @@ class ActivationRange(nn.Module):
         return scale.item(), int(zero.item())
 
 
+class SharedRange(nn.Module):
+    """Rounds over the range of another value, without a say in it."""
+
+    def __init__(self, range_: ActivationRange) -> None:
+        super().__init__()
+        self.range = range_
+
+    def forward(self, given: Tensor) -> Tensor:
+        return self.range.rounded(given)
+
+
 class WeightStep(nn.Module):
     """Symmetric levels of a weight whose first axis is the output channels.
 
@@ -151,7 +168,7 @@ class WeightStep(nn.Module):
     def scale(self, weight: Tensor) -> Tensor:
         """As many as there are channels, or one; shaped to broadcast against the weight."""
         top = weight.detach().abs().amax(self.axes, keepdim=True)
-        scale = (top / self.largest).clamp(min=_SMALLEST)
+        scale: Tensor = (top / self.largest).clamp(min=_SMALLEST)
         if not self.learned:
             return scale
         with torch.no_grad():
@@ -284,10 +301,10 @@ class Layer(nn.Module):
             bias = None if bias is None else self._rounded_bias(bias, scale)
             return self.compute(given, self.step(weight, scale), bias)
         factor = self.norm.factor()
+        # A channel that starts with no gain shall learn one: it is not folded yet.
+        factor = torch.where(factor.abs() < _DEAD, torch.ones_like(factor), factor)
         weight = scaled(self.weight, factor)
         made = self.compute(given, self.step(weight, self.step.scale(weight)), None)
-        # A channel whose gain is zero has nothing to unfold.
-        factor = torch.where(factor == 0, torch.ones_like(factor), factor)
         shape = (1, -1, *[1] * (made.ndim - 2))
         made = made / factor.reshape(shape)
         if self.bias is not None:

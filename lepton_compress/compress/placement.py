@@ -33,6 +33,8 @@ _LAYERS = (
     _ATEN.linear.default,
 )
 _WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+_MOVES = ("Flatten", "MaxPool", "Reshape", "Slice", "Split", "Squeeze", "Transpose", "Unsqueeze")
+"""They give values that they take, which need no rounding again."""
 _SUFFIX = "_QuantizeLinear_Input"
 """What ONNX Runtime appends to an output's name to name what is rounded."""
 
@@ -57,6 +59,7 @@ class Placement:
 
     Attributes:
         values: ONNX tensor to the value to round; each has a range of its own.
+        shared: ONNX tensor to a further value to round, over the range of its source.
         sources: rounded ONNX tensor to that tensor of `values` whose range it has.
         bounds: of `values`: what a clipping operator leaves of it.
         layers: ONNX node to the layer whose weight to round.
@@ -65,6 +68,7 @@ class Placement:
     """
 
     values: dict[str, fx.Node]
+    shared: dict[str, fx.Node]
     sources: dict[str, str]
     bounds: dict[str, Range]
     layers: dict[str, TracedLayer]
@@ -115,13 +119,25 @@ def place(
         lowered, dict.fromkeys((*wanted, *passed), (-1.0, 1.0)), kept, "uint8", 8
     )
     sources = {}
-    for name in rounded(trial.value):
-        source = name
+    for name, node in rounded(trial.value).items():
+        # ONNX Runtime's quantiser lets some operators give what they give in their input's steps.
+        source = node.input[1].removesuffix("_scale")
         while source in passed:
             source = passed[source]
         sources[name] = source
+    clipped = {
+        node.input[0]
+        for node in graph.graph.node
+        if node.op_type in ("Clip", "Relu") and node.name not in reasons
+    }
+    moved = {node.output[0] for node in graph.graph.node if node.op_type in _MOVES}
     return Placement(
         values={name: matched[name] for name in dict.fromkeys(sources.values())},
+        shared={
+            name: matched[name]
+            for name, source in sources.items()
+            if name != source and name not in moved and name in matched and name not in clipped
+        },
         sources=sources,
         bounds=_bounds(graph, reasons),
         layers=held,

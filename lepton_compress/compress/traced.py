@@ -9,6 +9,7 @@ network are that start at zero.
 
 from __future__ import annotations
 
+import warnings
 from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -71,9 +72,11 @@ def trace(model: Model, split: Split, where: str) -> Traced:
     given = _batch(split)
     batch = torch.export.Dim("batch")
     try:
-        program = torch.export.export(
-            copy, (), kwargs=given, dynamic_shapes={name: {0: batch} for name in given}
-        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of its own internals, and of recurrent layers
+            program = torch.export.export(
+                copy, (), kwargs=given, dynamic_shapes={name: {0: batch} for name in given}
+            )
     except Exception as error:  # it raises errors of every kind
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         said = lines[0] if lines else "no message"

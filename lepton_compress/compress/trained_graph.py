@@ -95,7 +95,7 @@ def carry(
     )
     kept = params.model_copy(update={"keep": list(placement.reasons)})
     made = static_int8.insert(patched, {**every, **ranges}, kept, activations, bits, given=given)
-    _check(made.value, placement, steps, weights, shift)
+    check(made.value, placement, steps, weights, shift)
     return Carried(made, ranges)
 
 
@@ -151,14 +151,21 @@ def _add(graph: onnx.GraphProto, name: str, array: NDArray[Any]) -> None:
     graph.initializer.append(numpy_helper.from_array(held, name))
 
 
-def _check(
+def check(
     graph: onnx.ModelProto,
     placement: Placement,
     steps: Mapping[str, Step],
     weights: list[_Weight],
     shift: int,
 ) -> None:
-    """Read a quantised graph's numbers back."""
+    """Read a quantised graph's numbers back and compare.
+
+    Args:
+        shift: what is added to a zero point to make it unsigned.
+
+    Raises:
+        PluginError: they are not those that were trained, or stand elsewhere.
+    """
     held = {each.name: each for each in graph.graph.initializer}
 
     def read(name: str) -> NDArray[Any]:
