@@ -90,16 +90,33 @@ def trace(model: Model, split: Split, where: str) -> Traced:
         # The check of the inputs' shapes, which need not be those of the example.
         if node.op == "call_module" and not node.users:
             held.graph.erase_node(node)
+        elif node.target == torch.ops.aten.silu.default:
+            _take_apart(held.graph, node)
     # What torch.export gives cannot be switched to training; its operators can.
     graph = fx.GraphModule(held, held.graph)
     return Traced(graph, _tensors(graph))
 
 
+def _take_apart(graph: fx.Graph, silu: fx.Node) -> None:
+    """Write x * sigmoid(x) as the two operators that it is in ONNX, so that both are seen."""
+    (given,) = silu.args
+    with graph.inserting_before(silu):
+        gate = graph.call_function(torch.ops.aten.sigmoid.default, (given,))
+        made = graph.call_function(torch.ops.aten.mul.Tensor, (given, gate))
+    silu.replace_all_uses_with(made)
+    graph.erase_node(silu)
+
+
 def varied(model: Model, seed: int) -> Model:
-    """A copy whose parameters differ a little from the model's."""
+    """A copy whose parameters, and statistics of normalisation, differ a little from the
+    model's."""
     copy = duplicate(model)
     draw = torch.Generator().manual_seed(seed)
     with torch.no_grad():
+        for name, held in copy.value.named_buffers():
+            # As fresh as they are built they normalise nothing.
+            if name.rpartition(".")[2] == "running_var":
+                held.mul_(torch.exp(0.2 * torch.randn(held.shape, generator=draw)))
         for held in copy.value.parameters():
             if held.is_floating_point():
                 noise = torch.randn(held.shape, generator=draw)

@@ -90,6 +90,27 @@ class Rows(nn.Module):
         return made
 
 
+class Gates(nn.Module):
+    """Squeeze and excitation, SiLU, a normalisation that is still fresh, and upsampling."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(1, 8, 3, padding=1)
+        self.squeeze = nn.Conv2d(8, 4, 1)
+        self.excite = nn.Conv2d(4, 8, 1)
+        self.wider = nn.Upsample(scale_factor=2)
+        self.hidden = nn.Linear(8, 8, bias=False)
+        self.norm = nn.BatchNorm1d(8, affine=False)
+        self.scores = nn.Linear(8, CLASSES)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = functional.silu(self.first(x))
+        gate = self.excite(torch.relu(self.squeeze(functional.adaptive_avg_pool2d(x, 1))))
+        x = self.wider(x * torch.sigmoid(gate)).mean((2, 3))
+        made: torch.Tensor = self.scores(torch.relu(self.norm(self.hidden(x))))
+        return made
+
+
 class Gated(nn.Module):
     """A recurrent layer, and a constant that is added."""
 
@@ -109,6 +130,7 @@ class Gated(nn.Module):
 NETS: dict[str, tuple[Callable[[], nn.Module], dict[str, Any]]] = {
     "residual": (Residual, {"ranges": "learned"}),
     "mobile": (Mobile, {"ranges": "learned", "activations": "int8"}),
+    "gates": (Gates, {"ranges": "learned", "per_channel": False}),
     "rows": (Rows, {"ranges": "observed", "weight_bits": 7}),
 }
 EXACT: dict[str, Any] = {"activations": "uint8", "saturating": False}
