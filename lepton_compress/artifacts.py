@@ -171,6 +171,8 @@ class StepContext:
         targets: the recipe's targets; for steps that measure.
         metric: the recipe's first metric; for steps that measure.
         folder: that files named in parameters are relative to.
+        lower: gives the graph of a module as the pipeline lowers it, for a step that ends in a
+            graph; raises InputError where it cannot be exported.
     """
 
     data: Dataset
@@ -181,6 +183,7 @@ class StepContext:
     targets: tuple[Place, ...] = ()
     metric: Measure | None = None
     folder: Path = Path()
+    lower: Callable[[Model], Model] | None = None
 
 
 @dataclass(frozen=True)

@@ -38,6 +38,7 @@ from lepton_compress.registry import Plugin
 from lepton_compress.store import Entry, Store, key
 
 LOWER = "lower"
+_LOWERING = Path(__file__).parent / "export" / "lower.py"
 _log = logging.getLogger(__name__)
 
 
@@ -89,7 +90,7 @@ def _lowered(job: Job, node: Node) -> Node:
     if node.form == "graph" and node.parent is not None:
         return node
     # An ONNX file is cleaned by the code that lowers, so that the baseline is like its variants.
-    code = file_code_digest(Path(__file__).parent / "export" / "lower.py")
+    code = file_code_digest(_LOWERING)
     mark = key(LOWER, parent=node.key, code=code, data=job.data.fingerprint)
     return Node(mark, "graph", node)
 
@@ -98,6 +99,9 @@ def _stepped(job: Job, node: Node, step: StepUse, place: tuple[str | int, ...]) 
     plugin = registry.get("step", step.name)
     if plugin.form == "graph":
         node = _lowered(job, node)
+    form: Any = plugin.gives or node.form
+    # Such a step lowers on its way, so that it depends on how.
+    lowering = {"lower": file_code_digest(_LOWERING)} if form != node.form else {}
     mark = key(
         "step",
         parent=node.key,
@@ -112,8 +116,9 @@ def _stepped(job: Job, node: Node, step: StepUse, place: tuple[str | int, ...]) 
         # Steps choose by it, and sums differ in their last bits from one to the next.
         processor=[cpu()["machine"], cpu()["extensions"]],
         **(_measured_by(job) if plugin.measures else {}),
+        **lowering,
     )
-    return Node(mark, node.form, node, step, place)
+    return Node(mark, form, node, step, place)
 
 
 def places(job: Job) -> tuple[Place, ...]:
@@ -231,6 +236,7 @@ class Branches:
             targets=places(self.job),
             metric=self.job.metrics[0].measure if self.job.metrics else None,
             folder=self.job.source.folder,
+            lower=lambda model: self._lower(model).model,
         )
         mark = forms.fingerprint(before)
         where = self.job.source.where(*place)

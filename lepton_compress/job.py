@@ -119,7 +119,7 @@ def check_forms(source: Source) -> None:
     targets = tuple(target.name for target in source.recipe.targets)
     findings = []
     for variant, steps in source.recipe.variants.items():
-        form, changed_by = start, ""
+        form, changed_by, quantized_by = start, "", ""
         for index, step in enumerate(steps):
             where = source.where("variants", variant, index)
             plugin = registry.get("step", step.name)
@@ -134,7 +134,16 @@ def check_forms(source: Source) -> None:
                         else "give the model as a Python factory, or drop the step",
                     )
                 )
-            if plugin.form == "graph" and form != "graph":
+            if plugin.quantizes and quantized_by:
+                findings.append(
+                    RecipeError(
+                        f"{step.name} works on a float model, but {quantized_by} has quantised it",
+                        where=where,
+                        mend="drop one of the two",
+                    )
+                )
+            quantized_by = step.name if plugin.quantizes else quantized_by
+            if "graph" in (plugin.form, plugin.gives) and form != "graph":
                 form, changed_by = "graph", step.name
             if plugin.requires is not None:
                 findings += [

@@ -35,6 +35,7 @@ BUILTIN: Mapping[tuple[str, str], str] = {
     ("step", "smooth"): "lepton_compress.compress.smooth:smooth",
     ("step", "quantize"): "lepton_compress.compress.quantize:quantize",
     ("step", "quantize_auto"): "lepton_compress.compress.quantize_auto:quantize_auto",
+    ("step", "quantize_aware"): "lepton_compress.compress.quantize_aware:quantize_aware",
     ("step", "quantize_dynamic"): "lepton_compress.compress.quantize_dynamic:quantize_dynamic",
     ("step", "quantize_weights"): "lepton_compress.compress.quantize_weights:quantize_weights",
     ("step", "float16"): "lepton_compress.compress.float16:float16",
@@ -84,6 +85,10 @@ class Plugin:
         requires: `requires(params, target_names)` yields reasons why the step cannot run, before
             anything is computed.
         origin: "built-in", or the distribution that brought it.
+        gives: for steps, the form of model that comes out: "graph" of a step that takes a module
+            and ends in a graph; empty where it is the form that went in.
+        quantizes: for steps, whether it takes a float model and leaves a quantised one; two of
+            these in one variant are refused before anything is computed.
     """
 
     kind: str
@@ -94,6 +99,8 @@ class Plugin:
     requires: Callable[..., list[str]] | None = None
     origin: str = "built-in"
     measures: bool = False
+    gives: str = ""
+    quantizes: bool = False
 
     @property
     def summary(self) -> str:
@@ -129,6 +136,8 @@ def plugin(
     form: str = "",
     requires: Callable[..., list[str]] | None = None,
     measures: bool = False,
+    gives: str = "",
+    quantizes: bool = False,
 ) -> Callable[[F], F]:
     """Declare a function to be a plug-in. It is registered when its table entry is resolved.
 
@@ -139,10 +148,22 @@ def plugin(
         raise PluginError(f"unknown plug-in kind {kind!r}; kinds are {', '.join(KINDS)}")
     if kind == "step" and form not in ("module", "graph"):
         raise PluginError(f"step {name!r} must say form='module' or form='graph'")
+    if gives not in ("", form, "graph"):
+        raise PluginError(
+            f"step {name!r} cannot give {gives!r}: from a {form} only a graph follows"
+        )
 
     def mark(function: F) -> F:
         function.__lepton_plugin__ = Plugin(  # type: ignore[attr-defined]
-            kind, name, params, function, form, requires, measures=measures
+            kind,
+            name,
+            params,
+            function,
+            form,
+            requires,
+            measures=measures,
+            gives=gives,
+            quantizes=quantizes,
         )
         return function
 

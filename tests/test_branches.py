@@ -74,6 +74,14 @@ class TestPlan:
         assert labels(planned["small"]) == ["model", "prune", "distil", "lower", "quantize"]
         assert planned["small"].title == "prune > distil > lower > quantize"
 
+    def test_a_step_may_end_in_a_graph_which_is_not_lowered(self, bench: Bench) -> None:
+        steps = [{"prune": {"ratio": "50 %"}}, "quantize_aware"]
+        node = branches.plan(opened(bench, MODULE, variants={"a": steps}))["a"]
+        assert labels(node) == ["model", "prune", "quantize_aware"]
+        assert node.form == "graph"
+        assert node.parent is not None
+        assert node.parent.form == "module"
+
     def test_an_onnx_file_is_cleaned_once(self, bench: Bench) -> None:
         planned = branches.plan(opened(bench, GRAPH))
         assert labels(planned["int8"]) == ["model", "lower", "quantize"]

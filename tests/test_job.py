@@ -59,6 +59,17 @@ class TestForms:
             (GRAPH, ["finetune"], r"a\[0\]: finetune works on a torch module, .* an ONNX graph"),
             (PROGRAM, ["distil"], r"a\[0\]: distil .* exported program, whose layers are gone"),
             (MODULE, ["quantize", "distil"], r"a\[1\]: .*quantize has made it an ONNX graph; put"),
+            (
+                MODULE,
+                ["quantize_aware", "finetune"],
+                r"a\[1\]: finetune .* quantize_aware has made it an ONNX graph; put it before",
+            ),
+            (
+                MODULE,
+                ["quantize_aware", "quantize"],
+                r"a\[1\]: quantize works on a float model, but quantize_aware has quantised it",
+            ),
+            (GRAPH, ["quantize", "quantize_dynamic"], r"a\[1\]: .* but quantize has quantised it"),
         ],
     )
     def test_what_cannot_work_is_refused(

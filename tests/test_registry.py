@@ -79,6 +79,10 @@ class TestDeclaring:
         with pytest.raises(PluginError, match="step 'x' must say form"):
             plugin("step", "x", Params, form=form)
 
+    def test_from_a_graph_no_module_follows(self) -> None:
+        with pytest.raises(PluginError, match="step 'x' cannot give 'module': from a graph only"):
+            plugin("step", "x", Params, form="graph", gives="module")
+
     def test_the_function_stays_what_it_was(self) -> None:
         def f(x: int) -> int:
             return x + 1

@@ -83,7 +83,7 @@ class Quantize(Params):
         return self
 
 
-@plugin("step", "quantize", Quantize, form="graph")
+@plugin("step", "quantize", Quantize, form="graph", quantizes=True)
 def quantize(model: Model, params: Quantize, context: StepContext) -> StepOutcome:
     """Static int8: weights and activations quantised, ranges from the calibration split.
 

@@ -47,7 +47,15 @@ def _requires(params: QuantizeAuto, targets: Collection[str]) -> list[str]:
     return [f"target: the recipe has no target {params.target!r}{f'; {mend}' if mend else ''}"]
 
 
-@plugin("step", "quantize_auto", QuantizeAuto, form="graph", requires=_requires, measures=True)
+@plugin(
+    "step",
+    "quantize_auto",
+    QuantizeAuto,
+    form="graph",
+    requires=_requires,
+    measures=True,
+    quantizes=True,
+)
 def quantize_auto(model: Model, params: QuantizeAuto, context: StepContext) -> StepOutcome:
     """The fastest int8 on the target within an accuracy budget; float where none is faster.
 

@@ -28,7 +28,7 @@ class QuantizeDynamic(Params):
     keep: list[str] = Field([], description="Names of nodes to leave in float, as `inspect` shows.")
 
 
-@plugin("step", "quantize_dynamic", QuantizeDynamic, form="graph")
+@plugin("step", "quantize_dynamic", QuantizeDynamic, form="graph", quantizes=True)
 def quantize_dynamic(model: Model, params: QuantizeDynamic, context: StepContext) -> StepOutcome:
     """Dynamic int8 for MatMul, Gemm, LSTM and attention; needs no calibration, leaves convolutions.
 

@@ -32,7 +32,7 @@ class QuantizeWeights(Params):
     keep: list[str] = Field([], description="Names of nodes to leave in float, as `inspect` shows.")
 
 
-@plugin("step", "quantize_weights", QuantizeWeights, form="graph")
+@plugin("step", "quantize_weights", QuantizeWeights, form="graph", quantizes=True)
 def quantize_weights(model: Model, params: QuantizeWeights, context: StepContext) -> StepOutcome:
     """Weights of dense layers in blocks of 4 or 8 bits (GPTQ or nearest); suits transformers."""
     from lepton_compress.compress import weight_only

@@ -132,7 +132,8 @@ def quantize(
         found = saturation.check(eight, ready.split, params.saturation_samples, observer)
         statistics["saturation"] = asdict(found)
         notes.append(found.told(bits))
-    statistics |= _account(ready.model, outcome, calibrated, params, plan.kind.value)
+    left = reasons(account.weighted(ready.model.value), params.keep)
+    statistics |= describe(ready.model, outcome, calibrated, left, plan.kind.value)
     statistics["output_sqnr_db"] = account.output_noise(ready.model, outcome, ready.split)
     notes += account.left_in_float(statistics["weighted"]["float"])
     if params.ranges:
@@ -207,7 +208,7 @@ def draft(
         node.op_type in _WEIGHTED for name, node in nodes.items() if name not in params.keep
     ):
         reason = f"the graph has none of {', '.join(_WEIGHTED)} to quantise"
-        return StepOutcome(model, changed=False, notes=(reason, *_reasons(nodes, params.keep)))
+        return StepOutcome(model, changed=False, notes=(reason, *reasons(nodes, params.keep)))
     kind = processor.activations(params.activations, cpu())
     aligned = processor.aligns(params.layout, kind.value, cpu())
     told = (*ready.notes, *told_apart, *account.left_in_float(between))
@@ -245,7 +246,13 @@ def _method(params: Quantize) -> str:
 
 
 def insert(
-    model: Model, ranges: Mapping[str, Range], params: Quantize, activations: str, bits: int
+    model: Model,
+    ranges: Mapping[str, Range],
+    params: Quantize,
+    activations: str,
+    bits: int,
+    *,
+    given: Mapping[str, Any] | None = None,
 ) -> Model:
     """The graph with Q and DQ nodes around what `OPERATORS` names.
 
@@ -256,7 +263,10 @@ def insert(
         activations: "uint8", "int8" or "uint16"; the last takes ONNX Runtime's contributed
             operators where the operator set (below 21) has none.
         bits: of the weights, 8 or 7.
+        given: tensor to its scale and zero point as ONNX Runtime's `TensorQuantOverrides` has
+            them; they are taken as they are. Biases must fit 32 bits with them.
     """
+    fixed = {"TensorQuantOverrides": given, "QDQDisableWeightAdjustForInt32Bias": True}
     tensors = TensorsData(
         CalibrationMethod.MinMax,
         {
@@ -277,7 +287,11 @@ def insert(
             nodes_to_exclude=list(params.keep),
             op_types_to_quantize=list(OPERATORS),
             # Told to be symmetric it keeps each Relu, which an asymmetric zero point stands for.
-            extra_options={"ActivationSymmetric": params.symmetric, "WeightSymmetric": True},
+            extra_options={
+                "ActivationSymmetric": params.symmetric,
+                "WeightSymmetric": True,
+                **(fixed if given else {}),
+            },
         )
         quantizer.quantize_model()
         quantizer.model.topological_sort()
@@ -288,10 +302,15 @@ def insert(
     return Model("graph", made, *signature(made))
 
 
-def _account(
-    before: Model, after: Model, calibrated: Calibration, params: Quantize, activations: str
+def describe(
+    before: Model,
+    after: Model,
+    calibrated: Calibration,
+    reasons: Mapping[str, str],
+    activations: str,
 ) -> dict[str, Any]:
-    nodes = account.weighted(before.value)
+    """Statistics of a quantised graph: which nodes run in integers, and the ranges. `reasons` has
+    the nodes that were left in float on purpose, and why."""
     held = {node.output[0] for node in after.value.graph.node if node.op_type == "DequantizeLinear"}
     rounded = {node.name for node in after.value.graph.node if set(node.input[:2]) <= held}
 
@@ -302,7 +321,6 @@ def _account(
             return "rounded to 16 bits, but CPUs have no integer kernel for them"
         return "rounded, but ONNX Runtime has no integer kernel for it here"
 
-    reasons = _reasons(nodes, params.keep)
     return {
         "weighted": account.account(before, after, reasons, otherwise),
         "ranges": {name: list(pair) for name, pair in calibrated.ranges.items()},
@@ -310,7 +328,7 @@ def _account(
     }
 
 
-def _reasons(nodes: Mapping[str, onnx.NodeProto], keep: Collection[str]) -> dict[str, str]:
+def reasons(nodes: Mapping[str, onnx.NodeProto], keep: Collection[str]) -> dict[str, str]:
     """Node to why it is not quantised, of those that are left out on purpose."""
     found = {
         name: f"ONNX Runtime has no static int8 kernel for {node.op_type}"

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from lepton_compress.artifacts import Observer, Split
+from lepton_compress.artifacts import Model, Observer, Split
 from lepton_compress.errors import InputError, LeptonError
 from lepton_compress.load.forms import flatten
 
@@ -60,6 +60,7 @@ def train(
     *,
     observer: Observer,
     label: str,
+    told: Callable[[float], None] | None = None,
 ) -> dict[str, Any]:
     """Train a module in place and leave it ready for inference; returns statistics.
 
@@ -67,6 +68,7 @@ def train(
         module: takes the split's inputs by name.
         split: inputs (samples, ...) and, if the loss wants them, targets (samples, ...).
         loss: from (outputs, batch of inputs, batch of targets or None) to a scalar.
+        told: is given, before each update, the share of the training that is done.
 
     Raises:
         LeptonError: the loss is no longer finite.
@@ -85,6 +87,7 @@ def train(
     )
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, _cosine(steps, schedule.warmup))
     losses: list[float] = []
+    done = 0
     module.train()
     with observer.work(label, steps) as progress:
         for epoch in range(schedule.epochs):
@@ -92,6 +95,9 @@ def train(
             for rows in torch.split(torch.randperm(count), size):
                 if len(rows) == 1 and count > 1:
                     continue  # batch normalisation has no variance over one sample
+                if told is not None:
+                    told(done / steps)
+                done += 1
                 batch = {name: tensor[rows] for name, tensor in inputs.items()}
                 wanted = None if targets is None else targets[rows]
                 value = _loss_of(loss, flatten(module(**batch)), batch, wanted)
@@ -148,6 +154,58 @@ def task_loss(outputs: list[Tensor], targets: Tensor | None) -> Tensor:
             first.reshape(-1), targets.reshape(-1).to(first.dtype)
         )
     return functional.cross_entropy(first, targets.long())
+
+
+def distillation(
+    teacher: Model, temperature: float, share: float, targets: Any | None, *, where: str
+) -> tuple[Loss, tuple[str, ...]]:
+    """The loss against a teacher's outputs (Hinton, Vinyals and Dean, 2015), and notes.
+
+    Class scores are compared softened by the temperature, with the gradient's scale kept; other
+    outputs by their mean squared difference.
+
+    Args:
+        temperature: what class scores are divided by.
+        share: of the loss that comes from the labels, if there are any.
+        targets: of the train split; whole numbers say that outputs are class scores.
+        where: the step, to name in errors.
+
+    Raises:
+        InputError: the teacher is no torch module.
+    """
+    if teacher.form != "module":
+        raise InputError("the teacher is not a torch module", where=where)
+    notes: tuple[str, ...] = ()
+    if targets is None and share:
+        share, notes = 0.0, ("the train split has no targets: distilled from the teacher alone",)
+    classes = targets is not None and targets.dtype.kind in "biu"
+
+    def loss(outputs: list[Tensor], batch: dict[str, Tensor], wanted: Tensor | None) -> Tensor:
+        with torch.no_grad():
+            taught = flatten(teacher.value(**batch))
+        learnt = torch.stack(
+            [
+                _distance(mine, theirs, temperature, classes=classes)
+                for mine, theirs in zip(outputs, taught, strict=True)
+            ]
+        ).mean()
+        if wanted is None or not share:
+            return learnt
+        return (1 - share) * learnt + share * task_loss(outputs, wanted)
+
+    return loss, notes
+
+
+def _distance(mine: Tensor, theirs: Tensor, temperature: float, *, classes: bool) -> Tensor:
+    if mine.ndim < 2 or mine.shape[1] == 1 or not classes:
+        return functional.mse_loss(mine, theirs)
+    soft = functional.kl_div(
+        functional.log_softmax(mine / temperature, dim=1),
+        functional.log_softmax(theirs / temperature, dim=1),
+        reduction="batchmean",
+        log_target=True,
+    )
+    return soft * temperature**2
 
 
 def _owned(array: np.ndarray) -> np.ndarray:

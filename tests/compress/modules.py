@@ -11,6 +11,7 @@ from torch import nn
 from torch.nn import functional
 
 from lepton_compress.artifacts import Dataset, Model, Split, StepContext, StepOutcome
+from lepton_compress.export.lower import lower
 from lepton_compress.load import forms
 from lepton_compress.load.data import make_dataset
 from lepton_compress.registry import get
@@ -200,6 +201,7 @@ def apply(step: str, model: Model, data: Dataset | None = None, /, **given: Any)
         seed=given.pop("seed", 0),
         threads=1,
         observer=Silent(),
+        lower=lambda each: lower(each, (data or dataset()).calibration),
     )
     before = forms.fingerprint(model)
     outcome: StepOutcome = plugin.function(model, plugin.params(**given), context)

@@ -24,6 +24,7 @@ PARAMETERS: dict[tuple[str, str], dict[str, Any]] = {
     ("step", "prune"): {"ratio": "50 %"},
     ("step", "distil"): {"epochs": 1},
     ("step", "finetune"): {"epochs": 1},
+    ("step", "quantize_aware"): {"epochs": 1},
     ("metric", "top_k"): {"k": 2},
     ("metric", "python"): {"function": "own.py:metric"},
     **{("metric", name): {"resamples": 20} for name in ("f1", "precision", "recall", "auroc")},
