@@ -15,7 +15,8 @@ from torch import fx
 
 from lepton_compress.artifacts import Model
 from lepton_compress.compress import static_int8
-from lepton_compress.compress.calibration import Range, tensors
+from lepton_compress.compress.calibration import tensors
+from lepton_compress.compress.observed import Range
 from lepton_compress.compress.quantize import Quantize
 from lepton_compress.graph import value_specs
 
