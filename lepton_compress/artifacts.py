@@ -93,12 +93,14 @@ class Model:
         value: that object. It belongs to the pipeline: steps change a copy, never this one.
         inputs: what it takes, in order.
         outputs: the names of what it gives, in order.
+        folder: of a large graph, where the files lie that its tensors stay in; else None.
     """
 
     form: Form
     value: Any
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[str, ...]
+    folder: Path | None = None
 
     def replace(self, **changes: Any) -> Model:
         """A copy with some fields changed."""
@@ -133,6 +135,7 @@ class StepContext:
         threads: how many threads to compute with; part of what makes results repeatable.
         observer: where to report progress.
         targets: names of the recipe's targets.
+        folder: where a step that works on large graphs writes the files of their tensors.
     """
 
     data: Dataset
@@ -141,6 +144,7 @@ class StepContext:
     threads: int
     observer: Observer
     targets: tuple[str, ...] = ()
+    folder: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -214,6 +218,9 @@ class Artifact:
     outputs: tuple[TensorSpec, ...]
     operators: dict[str, dict[str, int]]
     """Operator type to element type of its first output to count."""
+    beside: tuple[str, ...] = ()
+    """Paths of the files that a large artifact keeps its tensors in; `bytes` and `sha256` count
+    them."""
 
 
 @dataclass(frozen=True)

@@ -67,6 +67,7 @@ class Plugin:
         requires: `requires(params, target_names)` yields reasons why the step cannot run, before
             anything is computed.
         origin: "built-in", or the distribution that brought it.
+        streams: whether a step on graphs takes large ones, whose tensors stay in files.
     """
 
     kind: str
@@ -76,6 +77,7 @@ class Plugin:
     form: str = ""
     requires: Callable[..., list[str]] | None = None
     origin: str = "built-in"
+    streams: bool = False
 
     @property
     def summary(self) -> str:
@@ -110,6 +112,7 @@ def plugin(
     *,
     form: str = "",
     requires: Callable[..., list[str]] | None = None,
+    streams: bool = False,
 ) -> Callable[[F], F]:
     """Declare a function to be a plug-in. It is registered when its table entry is resolved.
 
@@ -122,7 +125,8 @@ def plugin(
         raise PluginError(f"step {name!r} must say form='module' or form='graph'")
 
     def mark(function: F) -> F:
-        function.__lepton_plugin__ = Plugin(kind, name, params, function, form, requires)  # type: ignore[attr-defined]
+        made = Plugin(kind, name, params, function, form, requires, streams=streams)
+        function.__lepton_plugin__ = made  # type: ignore[attr-defined]
         return function
 
     return mark
