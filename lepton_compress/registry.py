@@ -35,6 +35,7 @@ BUILTIN: Mapping[tuple[str, str], str] = {
     ("step", "quantize_dynamic"): "lepton_compress.compress.quantize_dynamic:quantize_dynamic",
     ("step", "quantize_weights"): "lepton_compress.compress.quantize_weights:quantize_weights",
     ("step", "float16"): "lepton_compress.compress.float16:float16",
+    ("step", "bfloat16"): "lepton_compress.compress.bfloat16:bfloat16",
     ("exporter", "onnx"): "lepton_compress.export.onnx:export_onnx",
     ("runtime", "onnxruntime-cpu"): "lepton_compress.targets.onnxruntime_cpu:onnxruntime_cpu",
     ("metric", "accuracy"): "lepton_compress.metrics:accuracy",

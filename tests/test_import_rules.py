@@ -77,6 +77,7 @@ IMPLEMENTATIONS = {
     "compress.block_graph": {"numpy", "onnx"},
     "compress.block_rounding": {"numpy", "torch"},
     "compress.blocks": {"numpy"},
+    "compress.bfloat_graph": {"numpy", "onnx"},
     "compress.calibration": {"numpy", "onnx"},
     "compress.dynamic_int8": {"numpy", "onnx"},
     "compress.half_graph": {"numpy", "onnx"},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -28,13 +29,32 @@ Divided = Mapping[str, tuple[np.ndarray, tuple[Site, ...] | None]]
 
 @dataclass(frozen=True)
 class Layer:
-    """A matrix product with a constant weight: `weight` is (outputs, inputs) float32, read-only,
-    in any layout in memory."""
+    """A matrix product with a constant weight, (outputs, inputs) float32."""
 
     node: str
     input: str
-    weight: np.ndarray
     bias: str | None
+    tensor: onnx.TensorProto
+    turned: bool
+    folder: Path | None
+
+    @property
+    def weight(self) -> np.ndarray:
+        """The weight, read-only, in any layout; of a large graph mapped anew each time, so that
+        what was read of it leaves memory with it."""
+        array = array_of(self.tensor, self.folder)
+        return array if self.turned else array.T
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Outputs and inputs."""
+        first, second = self.tensor.dims
+        return (first, second) if self.turned else (second, first)
+
+    @property
+    def size(self) -> int:
+        """How many weights."""
+        return self.shape[0] * self.shape[1]
 
 
 def find_layers(model: Model) -> Iterator[Layer]:
@@ -51,10 +71,9 @@ def find_layers(model: Model) -> Iterator[Layer]:
         plain = given.get("alpha", 1.0) == 1.0 == given.get("beta", 1.0) and not given.get("transA")
         if node.op_type == "Gemm" and not plain:
             continue
-        weight = array_of(tensor, model.folder)
         bias = node.input[2] if len(node.input) > 2 else None
-        turned = weight if given.get("transB") else weight.T
-        yield Layer(node.name, node.input[0], turned, bias or None)
+        turned = bool(given.get("transB"))
+        yield Layer(node.name, node.input[0], bias or None, tensor, turned, model.folder)
 
 
 def rewrite(
@@ -159,8 +178,8 @@ def put_blocks(
                 [product],
                 name=node.name,
                 domain=DOMAIN,
-                K=layer.weight.shape[1],
-                N=layer.weight.shape[0],
+                K=layer.shape[1],
+                N=layer.shape[0],
                 bits=bits[node.name],
                 block_size=params.block_size,
                 accuracy_level=LEVELS[compute],

@@ -65,7 +65,7 @@ def quantize(
     ready = prepare(model, calibration, params.keep, "quantize_weights")
     model, calibration = ready.model, ready.split
     found = [layer for layer in find_layers(model) if layer.node not in params.keep]
-    layers = [layer for layer in found if layer.weight.shape[1] >= params.block_size]
+    layers = [layer for layer in found if layer.shape[1] >= params.block_size]
     if not layers:
         return StepOutcome(model, changed=False, notes=(too_narrow(params),))
     compute = processor.blocked(params.compute, cpu())
@@ -109,7 +109,7 @@ def too_narrow(params: QuantizeWeights) -> str:
 def _cost(layers: Sequence[Layer], multiplied: Collection[str]) -> Iterator[str]:
     """A note on what AWQ's scales cost where nothing takes them up."""
     if multiplied:
-        widths = {layer.input: layer.weight.shape[1] for layer in layers}
+        widths = {layer.input: layer.shape[1] for layer in layers}
         count = sum(widths[name] for name in multiplied)
         yield f"AWQ put in {len(multiplied)} Mul nodes: {count} multiplications for each row"
 
@@ -135,7 +135,7 @@ def observe_inputs(
     model: Model, groups: dict[str, list[Layer]], split: Split, samples: int
 ) -> dict[str, Inputs]:
     """By input name, what is known of it over the calibration data, in one pass."""
-    wanted = {name: group[0].weight.shape[1] for name, group in groups.items()}
+    wanted = {name: group[0].shape[1] for name, group in groups.items()}
     fed = {spec.name for spec in model.inputs}
     session = observing(model.value, wanted, 1)
     computed = [name for name in wanted if name not in fed]
@@ -207,12 +207,12 @@ def _raise(
         rounded = {layer.node: _stands_for(layer, params, choice) for layer in layers}
         costs = sensitivity.costs(model, layers, rounded, split, progress)
     by_name = {layer.node: layer for layer in layers}
-    spare = (params.mean_bits - 4) / 4 * sum(layer.weight.size for layer in layers)
+    spare = (params.mean_bits - 4) / 4 * sum(layer.size for layer in layers)
     raised: list[Layer] = []
-    for name in sorted(costs, key=lambda each: costs[each] / by_name[each].weight.size)[::-1]:
-        if by_name[name].weight.size <= spare:
+    for name in sorted(costs, key=lambda each: costs[each] / by_name[each].size)[::-1]:
+        if by_name[name].size <= spare:
             raised.append(by_name[name])
-            spare -= by_name[name].weight.size
+            spare -= by_name[name].size
     fine = params.model_copy(update={"bits": 8})
     for groups in _batches(raised):
         inputs = observe_inputs(model, groups, split, params.samples)
@@ -250,7 +250,7 @@ def _batches(layers: Sequence[Layer]) -> Iterator[dict[str, list[Layer]]]:
     some: dict[str, list[Layer]] = {}
     held = 0
     for name, group in groups.items():
-        size = 4 * group[0].weight.shape[1] ** 2
+        size = 4 * group[0].shape[1] ** 2
         if some and held + size > _HESSIANS:
             yield some
             some, held = {}, 0

@@ -50,7 +50,7 @@ def quantize(model: Model, params: QuantizeWeights, context: StepContext) -> Ste
         )
     check(model, params.keep, context.data.calibration, "quantize_weights")
     found = [layer for layer in find_layers(model) if layer.node not in params.keep]
-    layers = [layer for layer in found if layer.weight.shape[1] >= params.block_size]
+    layers = [layer for layer in found if layer.shape[1] >= params.block_size]
     if not layers:
         return StepOutcome(model, changed=False, notes=(too_narrow(params),))
     compute = processor.blocked(params.compute, cpu())
@@ -76,15 +76,15 @@ def quantize(model: Model, params: QuantizeWeights, context: StepContext) -> Ste
 
 def _write(layer: Layer, params: QuantizeWeights, file: TensorFile) -> list[onnx.TensorProto]:
     """The tensors of a MatMulNBits node; only the packed weight is ever whole in memory."""
-    outputs, width = layer.weight.shape
+    outputs, width = layer.shape
     count = -(-width // params.block_size)
     packed = np.empty((outputs, count, params.block_size * params.bits // 8), np.uint8)
     scales = np.empty((outputs, count), np.float32)
     zeros = np.empty((outputs, -(-count * params.bits // 8)), np.uint8)
-    rows = max(1, _SLAB // width)
+    weight, rows = layer.weight, max(1, _SLAB // width)
     for start in range(0, outputs, rows):
         part = slice(start, start + rows)
-        blocks = round_blocks(layer.weight[part], params.algorithm, params)
+        blocks = round_blocks(weight[part], params.algorithm, params)
         packed[part], points = pack(blocks, params.block_size)
         scales[part], zeros[part] = blocks.scales, points.reshape(-1, zeros.shape[1])
     parts = {"B": packed, "scales": scales.reshape(-1)}

@@ -128,7 +128,8 @@ class TensorFile:
         # By slabs: a mapped array is never whole in memory for this.
         rows = max(1, _SLAB // max(1, array.nbytes // len(array)))
         for start in range(0, len(array), rows):
-            self._file.write(np.ascontiguousarray(array[start : start + rows]).data.cast("B"))
+            slab = np.ascontiguousarray(array[start : start + rows])
+            self._file.write(slab.reshape(-1).view(np.uint8).data)
         kind = onnx.helper.np_dtype_to_tensor_dtype(array.dtype)
         made = onnx.TensorProto(name=name, data_type=kind, dims=array.shape)
         made.data_location = onnx.TensorProto.EXTERNAL

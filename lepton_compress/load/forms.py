@@ -173,8 +173,6 @@ def _run_graph(model: Model, feeds: Feeds) -> list[np.ndarray]:
     options.intra_op_num_threads = 1
     if model.folder is not None:
         options.add_session_config_entry(external.FOLDER_OPTION, str(model.folder.resolve()))
-        # Weights repacked for speed would be a second copy in memory, for a few samples.
-        options.add_session_config_entry("session.disable_prepacking", "1")
     data = model.value.SerializeToString()
     try:
         session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])

@@ -43,7 +43,7 @@ def linear(
 
 def blocks_of(model: Model, params: QuantizeWeights) -> tuple[Layer, Blocks]:
     (layer,) = find_layers(model)
-    moment = torch.eye(layer.weight.shape[1])
+    moment = torch.eye(layer.shape[1])
     return layer, round_blocks(layer.weight, params.algorithm, params, moment)
 
 
