@@ -22,10 +22,8 @@ if TYPE_CHECKING:
 _KIND = helper.tensor_dtype_to_np_dtype(TensorProto.BFLOAT16)
 _SMALL = 256
 """Bytes below which a Cast takes more of the file than it saves."""
-_COMPUTED = (
-    "ONNX Runtime casts the weights once, on loading, and computes in float32: half the file, "
-)
-_COMPUTED += "neither faster nor smaller in memory"
+_COMPUTED = "ONNX Runtime casts the weights once, when it loads them, and computes in float32: "
+_COMPUTED += "half the file, neither faster nor smaller in memory"
 
 
 def store(model: Model, params: Bfloat16, context: StepContext) -> StepOutcome:
