@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn.functional import cross_entropy, gelu
 
@@ -102,10 +103,17 @@ class Encoder(nn.Module):
         return scores
 
 
-def trained(splits: Splits) -> Encoder:
-    """The encoder after `EPOCHS` passes; the same each time on one machine."""
+def trained(splits: Splits, kept: Path | None = None) -> Encoder:
+    """The encoder after `EPOCHS` passes; the same each time on one machine.
+
+    Args:
+        kept: where its weights are kept for the next time (safetensors).
+    """
     torch.manual_seed(SEED)
     net = Encoder().train()
+    if kept is not None and kept.is_file():
+        net.load_state_dict(load_file(kept))
+        return net.eval()
     tokens, labels = (torch.from_numpy(each) for each in splits["train"])
     optimiser = torch.optim.AdamW(net.parameters(), lr=RATE, weight_decay=0.05)
     steps = EPOCHS * -(-len(tokens) // BATCH)
@@ -116,4 +124,6 @@ def trained(splits: Splits) -> Encoder:
             cross_entropy(net(tokens[rows]), labels[rows]).backward()
             optimiser.step()
             schedule.step()
+    if kept is not None:
+        save_file(net.state_dict(), kept)
     return net.eval()
