@@ -18,7 +18,7 @@ metrics: [accuracy]
 variants:
 {variants}
 gates: {{drop: 100 %}}
-measure: {{rounds: 2, cap: 1 s}}
+measure: {{rounds: 5, cap: 1 s}}
 """
 
 

@@ -87,6 +87,6 @@ def _write(layer: Layer, params: QuantizeWeights, file: TensorFile) -> list[onnx
         blocks = round_blocks(weight[part], params.algorithm, params)
         packed[part], points = pack(blocks, params.block_size)
         scales[part], zeros[part] = blocks.scales, points.reshape(-1, zeros.shape[1])
-    parts = {"B": packed, "scales": scales.reshape(-1)}
+    parts: dict[str, np.ndarray] = {"B": packed, "scales": scales.reshape(-1)}
     parts |= {} if params.symmetric else {"zero_points": zeros.reshape(-1)}
     return [file.write(f"{layer.node}_{part}", array) for part, array in parts.items()]

@@ -75,7 +75,7 @@ def test_awq_searches_as_the_library_does() -> None:
     x = rows()
     scales = input_scales([weight()], x.abs().sum(0), x.T @ x, PARAMS)
     net = torch.nn.Module()
-    net.layers = torch.nn.ModuleList([torch.nn.Module()])  # type: ignore[assignment]
+    net.layers = torch.nn.ModuleList([torch.nn.Module()])
     block = net.layers[0]
     block.one = torch.nn.Linear(WIDTH, COLUMNS, bias=False)
     block.one.weight.data = torch.from_numpy(weight())
