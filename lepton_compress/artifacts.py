@@ -97,12 +97,14 @@ class Model:
         value: that object. It belongs to the pipeline: steps change a copy, never this one.
         inputs: what it takes, in order.
         outputs: the names of what it gives, in order.
+        folder: of a large graph, where the files lie that its tensors stay in; else None.
     """
 
     form: Form
     value: Any
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[str, ...]
+    folder: Path | None = None
 
     def replace(self, **changes: Any) -> Model:
         """A copy with some fields changed."""
@@ -173,6 +175,7 @@ class StepContext:
         folder: that files named in parameters are relative to.
         lower: gives the graph of a module as the pipeline lowers it, for a step that ends in a
             graph; raises InputError where it cannot be exported.
+        scratch: where a step that works on large graphs writes the files of their tensors.
     """
 
     data: Dataset
@@ -184,6 +187,7 @@ class StepContext:
     metric: Measure | None = None
     folder: Path = Path()
     lower: Callable[[Model], Model] | None = None
+    scratch: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -251,6 +255,9 @@ class Artifact:
     outputs: tuple[TensorSpec, ...]
     operators: dict[str, dict[str, int]]
     """Operator type to element type of its first output to count."""
+    beside: tuple[str, ...] = ()
+    """Paths of the files that a large artifact keeps its tensors in; `bytes` and `sha256` count
+    them."""
 
 
 @dataclass(frozen=True)

@@ -39,6 +39,7 @@ from lepton_compress.store import Entry, Store, key
 
 LOWER = "lower"
 _LOWERING = Path(__file__).parent / "export" / "lower.py"
+_NOT_SIMPLIFIED = "not simplified: onnxsim would hold the whole model in memory"
 _log = logging.getLogger(__name__)
 
 
@@ -191,7 +192,9 @@ class Branches:
         start = time.perf_counter()
         with self.observer.work(node.title):
             outcome = (
-                self._step(node.step, node.place, before) if node.step else self._lower(before)
+                self._step(node.step, node.place, before, folder)
+                if node.step
+                else self._lower(before)
             )
             seconds = time.perf_counter() - start
             # What goes on is what was saved, so that an interrupted run goes on with the same.
@@ -215,8 +218,10 @@ class Branches:
         with _told_of(self.job.origin.where):
             if before.form != "graph":
                 return StepOutcome(lower.lower(before, self.job.data.calibration), changed=True)
-            cleaned = lower.clean(before.value)
-        return StepOutcome(Model("graph", cleaned, *forms.signature(cleaned)), changed=True)
+            large = before.folder is not None
+            cleaned = (lower.tidy if large else lower.clean)(before.value)
+        made = Model("graph", cleaned, *forms.signature(cleaned), before.folder)
+        return StepOutcome(made, changed=True, notes=(_NOT_SIMPLIFIED,) if large else ())
 
     def _saved(self, node: Node, model: Model, folder: Path) -> Model:
         try:
@@ -225,7 +230,9 @@ class Branches:
             raise PluginError(error.problem, where=f"step {node.label}") from error
         return forms.load(folder, self.job.origin.build)
 
-    def _step(self, step: StepUse, place: tuple[str | int, ...], before: Model) -> StepOutcome:
+    def _step(
+        self, step: StepUse, place: tuple[str | int, ...], before: Model, folder: Path
+    ) -> StepOutcome:
         plugin = registry.get("step", step.name)
         context = StepContext(
             data=self.job.data,
@@ -237,9 +244,16 @@ class Branches:
             metric=self.job.metrics[0].measure if self.job.metrics else None,
             folder=self.job.source.folder,
             lower=lambda model: self._lower(model).model,
+            scratch=folder,
         )
-        mark = forms.fingerprint(before)
         where = self.job.source.where(*place)
+        if before.folder is not None and not plugin.streams:
+            raise InputError(
+                f"{step.name} holds a model in memory, and this one is too large for that",
+                where=where,
+                mend=f"known to stream are {', '.join(_streaming())}",
+            )
+        mark = forms.fingerprint(before)
         with _told_of(where):
             outcome: StepOutcome = plugin.call(before, step.bound(), context)
         _check_claims(plugin, mark, before, outcome)
@@ -251,6 +265,11 @@ class Branches:
                 mend="change its parameters or drop it",
             )
         return outcome
+
+
+def _streaming() -> list[str]:
+    """Names of the steps that take large graphs."""
+    return [name for name in registry.names("step") if registry.get("step", name).streams]
 
 
 @contextlib.contextmanager

@@ -42,7 +42,7 @@ from lepton_compress.branches import Branches, Node
 from lepton_compress.errors import InputError, PluginError
 from lepton_compress.job import Job, check_model, open_job
 from lepton_compress.keys import evaluate_key, export_key, links, verify_key
-from lepton_compress.load import forms
+from lepton_compress.load import external, forms
 from lepton_compress.recipe import BASELINE, TargetSpec, read
 from lepton_compress.report import folder as run_folder
 from lepton_compress.report.silent import Silent
@@ -134,6 +134,11 @@ def execute(job: Job, store: Store, out: Path | None, observer: Observer) -> Run
     if out is None:
         return result
     files = {each.artifact.path: each.file for each in exported}
+    files |= {
+        path: each.file.with_name(Path(path).name)
+        for each in exported
+        for path in each.artifact.beside
+    }
     return run_folder.write(result, files, out, job.source)
 
 
@@ -184,15 +189,20 @@ def _export(job: Job, made: Branches, name: str, node: Node) -> list[_Exported]:
         entry = made.store.make(export_key(node, use), f"export {use.name}", build)
         about = entry.details
         file = entry.folder / about["file"]
+        beside = [entry.folder / each for each in about["beside"]]
+        # Files refer to each other by name, so that each such artifact has its own folder.
+        place = f"{folder}/{name}/{file.name}" if beside else f"{folder}/{name}{file.suffix}"
+        digests = [provenance.file_digest(each) for each in (file, *beside)]
         artifact = Artifact(
             candidate=name,
             format=use.name,
-            path=f"{folder}/{name}{file.suffix}",
-            sha256=provenance.file_digest(file),
-            bytes=file.stat().st_size,
+            path=place,
+            sha256=provenance.digest(digests) if beside else digests[0],
+            bytes=sum(each.stat().st_size for each in (file, *beside)),
             inputs=_specs(about["inputs"]),
             outputs=_specs(about["outputs"]),
             operators=about["operators"],
+            beside=tuple(f"{folder}/{name}/{each.name}" for each in beside),
         )
         found.append(_Exported(artifact, file, node))
     return found
@@ -204,11 +214,12 @@ def _describe(file: Path, folder: Path) -> dict[str, Any]:
 
     from lepton_compress import graph
 
-    model = onnx.load(file)
+    model = onnx.load(file, load_external_data=False)
     inputs, _ = forms.signature(model)
     outputs = [forms.spec(value) for value in model.graph.output]
     return {
         "file": file.relative_to(folder).as_posix(),
+        "beside": [each.relative_to(folder).as_posix() for each in external.beside(file)],
         "inputs": [[spec.name, spec.dtype, list(spec.shape)] for spec in inputs],
         "outputs": [[spec.name, spec.dtype, list(spec.shape)] for spec in outputs],
         "operators": graph.operators(model),

@@ -39,6 +39,7 @@ BUILTIN: Mapping[tuple[str, str], str] = {
     ("step", "quantize_dynamic"): "lepton_compress.compress.quantize_dynamic:quantize_dynamic",
     ("step", "quantize_weights"): "lepton_compress.compress.quantize_weights:quantize_weights",
     ("step", "float16"): "lepton_compress.compress.float16:float16",
+    ("step", "bfloat16"): "lepton_compress.compress.bfloat16:bfloat16",
     ("exporter", "onnx"): "lepton_compress.export.onnx:export_onnx",
     ("runtime", "onnxruntime-cpu"): "lepton_compress.targets.onnxruntime_cpu:onnxruntime_cpu",
     ("metric", "accuracy"): "lepton_compress.metrics:accuracy",
@@ -89,6 +90,7 @@ class Plugin:
             and ends in a graph; empty where it is the form that went in.
         quantizes: for steps, whether it takes a float model and leaves a quantised one; two of
             these in one variant are refused before anything is computed.
+        streams: whether a step on graphs takes large ones, whose tensors stay in files.
     """
 
     kind: str
@@ -101,6 +103,7 @@ class Plugin:
     measures: bool = False
     gives: str = ""
     quantizes: bool = False
+    streams: bool = False
 
     @property
     def summary(self) -> str:
@@ -138,6 +141,7 @@ def plugin(
     measures: bool = False,
     gives: str = "",
     quantizes: bool = False,
+    streams: bool = False,
 ) -> Callable[[F], F]:
     """Declare a function to be a plug-in. It is registered when its table entry is resolved.
 
@@ -164,6 +168,7 @@ def plugin(
             measures=measures,
             gives=gives,
             quantizes=quantizes,
+            streams=streams,
         )
         return function
 

@@ -10,10 +10,12 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from lepton_compress.artifacts import Model, Split, StepOutcome
-from lepton_compress.compress import account, processor
+from lepton_compress.artifacts import Model, Split, StepContext, StepOutcome
+from lepton_compress.compress import account, large, processor
+from lepton_compress.compress.block_graph import drop_unused
 from lepton_compress.compress.prepare import Prepared, prepare
 from lepton_compress.compress.session import optimised
+from lepton_compress.load.external import TensorFile, array_of
 from lepton_compress.load.forms import duplicate, signature
 from lepton_compress.provenance import cpu
 
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 
 DOMAIN = "com.microsoft"
 
+_SLAB = 2**22
 _CONVOLUTION = "dynamic int8 convolutions are slower than float ones"
 _NO_KERNEL = "ONNX Runtime has no int8 kernel for {}"
 _FLOAT_ALL_THE_SAME = "ONNX Runtime has no integer kernel for it here"
@@ -44,8 +47,7 @@ def quantize(model: Model, calibration: Split, params: QuantizeDynamic) -> StepO
     writer = _Writer(ready.model, params)
     found, reasons = writer.candidates()
     if not found:
-        lines = account.left_in_float(reasons) or ["the graph multiplies no matrices"]
-        return StepOutcome(model, changed=False, notes=("nothing to quantise", *lines))
+        return _nothing(model, reasons)
     saturating = processor.saturates(params.saturating, cpu())
     bits = processor.weight_bits(params.weight_bits, saturating=saturating.value)
     outcome = writer.write(found, 64 if bits.value == 7 else 127)
@@ -73,11 +75,48 @@ def _folded(ready: Prepared) -> Prepared:
     return Prepared(Model("graph", made, *signature(made)), ready.split, (*ready.notes, note))
 
 
-class _Writer:
-    """Rewrites the nodes of one graph."""
+def quantize_large(model: Model, params: QuantizeDynamic, context: StepContext) -> StepOutcome:
+    """As `quantize`, one tensor at a time from the model's files to one in `context.scratch`.
 
-    def __init__(self, model: Model, params: QuantizeDynamic) -> None:
+    Raises:
+        InputError: as `quantize`.
+    """
+    large.check(model, params.keep, context.data.calibration, "quantize_dynamic")
+    found, reasons = _Writer(model, params).candidates()
+    if not found:
+        return _nothing(model, reasons)
+    saturating = processor.saturates(params.saturating, cpu())
+    bits = processor.weight_bits(params.weight_bits, saturating=saturating.value)
+    with large.new_file(context) as file:
+        made = _Writer(model, params, file).write(found, 64 if bits.value == 7 else 127)
+        large.carry(made.value.graph, model, file)
+    statistics = {
+        "weight_bits": bits.told(),
+        "saturating": saturating.told(),
+        "weighted": {
+            "integer": {node.name: "as written" for node in found if node.op_type != "Gather"},
+            "float": reasons,
+        },
+        "embeddings": [node.name for node in found if node.op_type == "Gather"],
+    }
+    notes = (*account.left_in_float(reasons), large.UNMEASURED)
+    outcome = made.replace(folder=context.scratch)
+    return StepOutcome(outcome, changed=True, statistics=statistics, notes=notes)
+
+
+def _nothing(model: Model, reasons: Mapping[str, str]) -> StepOutcome:
+    lines = account.left_in_float(reasons) or ["the graph multiplies no matrices"]
+    return StepOutcome(model, changed=False, notes=("nothing to quantise", *lines))
+
+
+class _Writer:
+    """Rewrites the nodes of one graph; the tensors it makes go into `file`, if there is one."""
+
+    def __init__(
+        self, model: Model, params: QuantizeDynamic, file: TensorFile | None = None
+    ) -> None:
         self.model = duplicate(model)
+        self.file = file
         self.graph = self.model.value.graph
         self.params = params
         self.held = {tensor.name: tensor for tensor in self.graph.initializer}
@@ -125,7 +164,7 @@ class _Writer:
         return tensor is not None and (len(tensor.dims), tensor.data_type) == (rank, tensor.FLOAT)
 
     def _weight(self, name: str) -> NDArray[np.float32]:
-        return numpy_helper.to_array(self.held[name])
+        return array_of(self.held[name], self.model.folder)
 
     def write(self, found: list[onnx.NodeProto], most: int) -> Model:
         """The rewritten graph; `most` is the largest integer a weight may become."""
@@ -145,30 +184,37 @@ class _Writer:
                 self.nodes.append(node)
         del self.graph.node[:]
         self.graph.node.extend(self.nodes)
-        used = {name for node in self.graph.node for name in node.input}
-        used |= {value.name for value in self.graph.output}
-        for tensor in [each for each in self.graph.initializer if each.name not in used]:
-            self.graph.initializer.remove(tensor)
+        drop_unused(self.graph)
         made = self.model.value
         if not any(each.domain == DOMAIN for each in made.opset_import):
             made.opset_import.append(helper.make_opsetid(DOMAIN, 1))
-        onnx.checker.check_model(made)
+        if self.file is None:
+            onnx.checker.check_model(made)
         return Model("graph", made, *signature(made))
 
     def _store(self, name: str, array: NDArray[Any]) -> str:
         if name not in self.held:
-            self.held[name] = numpy_helper.from_array(np.ascontiguousarray(array), name)
+            self.held[name] = (
+                self.file.write(name, array)
+                if self.file
+                else numpy_helper.from_array(np.ascontiguousarray(array), name)
+            )
             self.graph.initializer.append(self.held[name])
         return name
 
     def _round(self, weight: NDArray[np.float32], axis: int | None) -> tuple[Any, Any]:
         """Symmetric integers, and scales along `axis` (None: one for all)."""
-        others = None if axis is None else tuple(i for i in range(weight.ndim) if i != axis)
-        largest = np.abs(weight).max(axis=others, keepdims=True)
+        # By slabs of rows: a weight that is mapped from its file is never whole in memory.
+        others = None if axis is None else 0
+        slabs = _slabs(weight)
+        largest = np.max([np.abs(weight[slab]).max(axis=others) for slab in slabs], axis=0)
         # A channel of zeros has no scale of its own.
         scales = np.where(largest > 0, largest / self.most, 1.0).astype(np.float32)
-        integers = np.clip(np.round(weight / scales), -self.most, self.most).astype(np.int8)
-        return integers, scales.reshape(-1) if axis is not None else scales.reshape(())
+        integers = np.empty(weight.shape, np.int8)
+        for slab in slabs:
+            rounded = np.round(weight[slab] / scales)
+            integers[slab] = np.clip(rounded, -self.most, self.most)
+        return integers, scales
 
     def _stored(self, name: str, *, turned: bool = False) -> tuple[str, str]:
         """Names of a matrix's integers, (inner, columns), and of its scales."""
@@ -266,6 +312,12 @@ class _Writer:
 
     def _sizes(self, name: str) -> tuple[int, ...]:
         return tuple(self.held[name].dims)
+
+
+def _slabs(weight: NDArray[np.float32]) -> list[slice]:
+    """Rows that are rounded at once."""
+    rows = max(1, _SLAB // max(1, weight[:1].size))
+    return [slice(start, start + rows) for start in range(0, len(weight), rows)]
 
 
 def _attributes(node: onnx.NodeProto) -> Mapping[str, Any]:

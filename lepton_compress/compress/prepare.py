@@ -51,17 +51,26 @@ def prepare(model: Model, split: Split, keep: Collection[str], where: str) -> Pr
     Raises:
         InputError: `keep` names no node, the graph is quantised already, or the data do not fit.
     """
-    known = [node.name for node in model.value.graph.node]
-    for name in keep:
-        if name not in known:
-            raise InputError(
-                f"there is no node {name!r}", where=f"{where}: keep", mend=nearest(name, known)
-            )
+    check_keep(model.value, keep, where)
     refuse_quantised(model.value, where)
     data = fitting(model, split, where)
     upgraded, notes = upgrade(model, where)
     typed, more = with_types(upgraded, data, where)
     return Prepared(typed, data, (*notes, *more))
+
+
+def check_keep(graph: onnx.ModelProto, keep: Collection[str], where: str) -> None:
+    """Raise if a name in `keep` is no node's.
+
+    Raises:
+        InputError: one is not; suggests the nearest.
+    """
+    known = [node.name for node in graph.graph.node]
+    for name in keep:
+        if name not in known:
+            raise InputError(
+                f"there is no node {name!r}", where=f"{where}: keep", mend=nearest(name, known)
+            )
 
 
 def integer_operators(graph: onnx.ModelProto) -> dict[str, int]:

@@ -28,7 +28,7 @@ class QuantizeDynamic(Params):
     keep: list[str] = Field([], description="Names of nodes to leave in float, as `inspect` shows.")
 
 
-@plugin("step", "quantize_dynamic", QuantizeDynamic, form="graph", quantizes=True)
+@plugin("step", "quantize_dynamic", QuantizeDynamic, form="graph", quantizes=True, streams=True)
 def quantize_dynamic(model: Model, params: QuantizeDynamic, context: StepContext) -> StepOutcome:
     """Dynamic int8 for MatMul, Gemm, LSTM and attention; needs no calibration, leaves convolutions.
 
@@ -39,4 +39,6 @@ def quantize_dynamic(model: Model, params: QuantizeDynamic, context: StepContext
     """
     from lepton_compress.compress import dynamic_int8
 
+    if model.folder is not None:
+        return dynamic_int8.quantize_large(model, params, context)
     return dynamic_int8.quantize(model, context.data.calibration, params)

@@ -55,10 +55,7 @@ def clean(graph: onnx.ModelProto) -> onnx.ModelProto:
     import onnx
     import onnxsim
 
-    named = onnx.ModelProto()
-    named.CopyFrom(graph)
-    _name_nodes(named.graph)
-    _strip(named)
+    named = tidy(graph)
     try:
         simplified, same = onnxsim.simplify(named)
     except Exception as error:  # the library raises what its C++ side gives it
@@ -71,6 +68,16 @@ def clean(graph: onnx.ModelProto) -> onnx.ModelProto:
     cleaned.producer_name, cleaned.producer_version = "lepton-compress", __version__
     onnx.checker.check_model(cleaned)
     return cleaned
+
+
+def tidy(graph: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy with its nodes named, and neither paths nor metadata inside; nothing is computed."""
+    named = type(graph)()
+    named.CopyFrom(graph)
+    _name_nodes(named.graph)
+    _strip(named)
+    named.producer_name, named.producer_version = "lepton-compress", __version__
+    return named
 
 
 def _export(model: Model, samples: Split) -> onnx.ModelProto:

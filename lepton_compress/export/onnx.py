@@ -1,15 +1,12 @@
-"""The exporter `onnx`: one file that ONNX Runtime loads."""
+"""The exporter `onnx`: a file that ONNX Runtime loads."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from lepton_compress.artifacts import Model
+from lepton_compress.load import external
 from lepton_compress.registry import Params, plugin
-
-if TYPE_CHECKING:
-    import onnx
 
 
 class Onnx(Params):
@@ -18,8 +15,10 @@ class Onnx(Params):
 
 @plugin("exporter", "onnx", Onnx)
 def export_onnx(model: Model, params: Onnx, folder: Path) -> Path:
-    """One ONNX file with a dynamic batch, its weights inside."""
-    graph: onnx.ModelProto = model.value
+    """One ONNX file with a dynamic batch, its weights inside; those of a large graph beside it."""
     path = folder / "model.onnx"
-    path.write_bytes(graph.SerializeToString(deterministic=True))
+    if model.folder is not None:
+        external.keep(model.value, model.folder, path)
+    else:
+        path.write_bytes(model.value.SerializeToString(deterministic=True))
     return path

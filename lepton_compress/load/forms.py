@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from lepton_compress.artifacts import Model, TensorSpec
 from lepton_compress.errors import InputError, PluginError
+from lepton_compress.load import external
 
 if TYPE_CHECKING:
     import numpy as np
@@ -43,6 +44,8 @@ def duplicate(model: Model) -> Model:
 def fingerprint(model: Model) -> str:
     """SHA-256 of everything that the model computes with."""
     if model.form == "graph":
+        if model.folder is not None:
+            return external.fingerprint(model.value, model.folder)
         return hashlib.sha256(model.value.SerializeToString(deterministic=True)).hexdigest()
     module = model.value if model.form == "module" else model.value.module()
     code = model.value.graph_module.code if model.form == "program" else ""
@@ -62,7 +65,7 @@ def call(model: Model, feeds: Feeds) -> dict[str, np.ndarray]:
         InputError: it cannot be run on these inputs.
     """
     if model.form == "graph":
-        return dict(zip(model.outputs, _run_graph(model.value, feeds), strict=True))
+        return dict(zip(model.outputs, _run_graph(model, feeds), strict=True))
     values = _run_torch(model, feeds)
     if model.outputs and len(model.outputs) != len(values):
         raise InputError(
@@ -86,6 +89,9 @@ def save(model: Model, original: Model, folder: Path) -> None:
             told as a difference.
     """
     if model.form == "graph":
+        if model.folder is not None:
+            external.keep(model.value, model.folder, folder / GRAPH)
+            return
         data = model.value.SerializeToString(deterministic=True)
         (folder / GRAPH).write_bytes(data)
         return
@@ -110,8 +116,10 @@ def load(folder: Path, original: Callable[[], Model]) -> Model:
     if (folder / GRAPH).is_file():
         import onnx
 
-        graph = onnx.load(folder / GRAPH)
-        return Model("graph", graph, *signature(graph))
+        graph = onnx.load(folder / GRAPH, load_external_data=False)
+        return Model(
+            "graph", graph, *signature(graph), folder if external.is_large(graph) else None
+        )
     import torch
     from safetensors.torch import load_file
 
@@ -157,13 +165,15 @@ def spec(value: onnx.ValueInfoProto) -> TensorSpec:
     return TensorSpec(value.name, dtype, shape)
 
 
-def _run_graph(graph: onnx.ModelProto, feeds: Feeds) -> list[np.ndarray]:
+def _run_graph(model: Model, feeds: Feeds) -> list[np.ndarray]:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     options.intra_op_num_threads = 1
-    data = graph.SerializeToString()
+    if model.folder is not None:
+        options.add_session_config_entry(external.FOLDER_OPTION, str(model.folder.resolve()))
+    data = model.value.SerializeToString()
     try:
         session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
         made: list[np.ndarray] = session.run(None, dict(feeds))

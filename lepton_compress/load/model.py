@@ -10,11 +10,11 @@ import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from lepton_compress.artifacts import Dataset, Form, Model
 from lepton_compress.errors import InputError
-from lepton_compress.load import forms
+from lepton_compress.load import external, forms
 from lepton_compress.load.memory import identity
 from lepton_compress.load.references import reference_digest, resolve
 from lepton_compress.load.weights import load_weights
@@ -96,7 +96,8 @@ def open_module(module: torch.nn.Module, data: Dataset, outputs: tuple[str, ...]
 
 
 def read_onnx_file(path: Path) -> onnx.ModelProto:
-    """Read an ONNX file with its external data, which must lie in the file's own folder.
+    """Read an ONNX file with its external data, which must lie in the file's own folder. Of a large
+    one (see `load.external`) the tensors stay there.
 
     Raises:
         InputError: it is corrupt, or its external data lies elsewhere or is missing.
@@ -104,10 +105,13 @@ def read_onnx_file(path: Path) -> onnx.ModelProto:
     import onnx
     from google.protobuf.message import DecodeError
 
-    external_files(path)  # before anything is read from them
+    beside = external_files(path)  # before anything is read from them
     try:
-        graph = onnx.load(path)
-        onnx.checker.check_model(graph)
+        if sum(file.stat().st_size for file in beside) > external.LARGE:
+            graph = external.read_graph(path)
+        else:
+            graph = onnx.load(path)
+            onnx.checker.check_model(graph)
     except (DecodeError, onnx.checker.ValidationError, OSError, ValueError) as error:
         said = str(error).strip().split("\n")[0]
         raise InputError(
@@ -138,7 +142,7 @@ def external_files(path: Path) -> list[Path]:
         ) from error
     folder = path.parent.resolve()
     found = set()
-    for tensor in _tensors(graph.graph):
+    for tensor in external.tensors(graph.graph):
         if not uses_external_data(tensor):
             continue
         named = ExternalDataInfo(tensor).location
@@ -153,19 +157,6 @@ def external_files(path: Path) -> list[Path]:
             raise InputError(f"its external data {named!r} is missing", where=str(path))
         found.add(file)
     return sorted(found)
-
-
-def _tensors(graph: onnx.GraphProto) -> Any:
-    yield from graph.initializer
-    for node in graph.node:
-        for attribute in node.attribute:
-            if attribute.HasField("t"):
-                yield attribute.t
-            yield from attribute.tensors
-            if attribute.HasField("g"):
-                yield from _tensors(attribute.g)
-            for inner in attribute.graphs:
-                yield from _tensors(inner)
 
 
 def _existing(path: Path) -> Path:
@@ -271,7 +262,8 @@ def _read_onnx(path: Path) -> Model:
                 where=str(path),
                 mend="export it with a dynamic first dimension, the batch",
             )
-    return Model("graph", graph, inputs, outputs)
+    folder = path.parent.resolve() if external.is_large(graph) else None
+    return Model("graph", graph, inputs, outputs, folder)
 
 
 def _checked(model: Model, data: Dataset, where: str) -> Model:

@@ -12,9 +12,11 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
 from lepton_compress.artifacts import Model, Split
-from lepton_compress.compress import weight_only
+from lepton_compress.compress import blocks, weight_only
+from lepton_compress.compress.block_graph import Layer, find_layers
+from lepton_compress.compress.block_rounding import round_blocks
+from lepton_compress.compress.blocks import Blocks
 from lepton_compress.compress.quantize_weights import QuantizeWeights
-from lepton_compress.compress.weight_only import Blocks
 from tests.compress.nets import Silent, apply, mlp, model_of, outputs, recurrent, transformer
 
 WIDTHS = {"whole": 64, "not a multiple": 50, "odd number of blocks": 48, "one block": 16}
@@ -39,31 +41,39 @@ def linear(
     return model, Split({"x": np.eye(width, dtype=np.float32)})
 
 
-def blocks_of(model: Model, params: QuantizeWeights) -> tuple[weight_only.Layer, Blocks]:
-    (layer,) = weight_only.find_layers(model.value)
-    width = layer.weight.shape[1]
-    return layer, weight_only.round_blocks(layer.weight, torch.eye(width), params)
+def blocks_of(model: Model, params: QuantizeWeights) -> tuple[Layer, Blocks]:
+    (layer,) = find_layers(model)
+    moment = torch.eye(layer.shape[1])
+    return layer, round_blocks(layer.weight, params.algorithm, params, moment)
+
+
+def moments(model: Model, split: Split, samples: int = 128) -> dict[str, weight_only.Inputs]:
+    groups = {layer.input: [layer] for layer in find_layers(model)}
+    return weight_only.observe_inputs(model, groups, split, samples)
 
 
 class TestPacking:
     @pytest.mark.parametrize("bits", [4, 8])
     @pytest.mark.parametrize("symmetric", [True, False])
     @pytest.mark.parametrize("width", WIDTHS.values(), ids=WIDTHS)
-    @pytest.mark.parametrize("algorithm", ["rtn", "gptq"])
+    @pytest.mark.parametrize("algorithm", ["rtn", "gptq", "hqq"])
     def test_the_runtime_multiplies_with_exactly_these_weights(
-        self, bits: Literal[4, 8], symmetric: bool, width: int, algorithm: Literal["rtn", "gptq"]
+        self,
+        bits: Literal[4, 8],
+        symmetric: bool,
+        width: int,
+        algorithm: Literal["rtn", "gptq", "hqq"],
     ) -> None:
+        symmetric = symmetric and algorithm != "hqq"
         model, split = linear(width)
         params = QuantizeWeights(
             bits=bits, symmetric=symmetric, block_size=16, algorithm=algorithm, compute="float32"
         )
         made = apply("quantize_weights", model, split, **params.model_dump())
-        moment = weight_only.second_moments(
-            model, list(weight_only.find_layers(model.value)), split, 128
-        )
-        (layer,) = weight_only.find_layers(model.value)
-        blocks = weight_only.round_blocks(layer.weight, moment["x"], params)
-        assert np.array_equal(outputs(made.model, split), weight_only.dequantize(blocks, 16).T)
+        moment = moments(model, split)["x"].moment
+        (layer,) = find_layers(model)
+        given = round_blocks(layer.weight, algorithm, params, moment)
+        assert np.array_equal(outputs(made.model, split), blocks.dequantize(given, 16).T)
 
     @pytest.mark.parametrize("bits", [4, 8])
     @pytest.mark.parametrize("bias", [True, False])
@@ -99,7 +109,7 @@ class TestPacking:
         integers = rng.integers(0, 2**bits, size=(outputs, width)).astype(np.uint8)
         zeros = rng.integers(0, 2**bits, size=(outputs, count)).astype(np.uint8)
         scales = np.ones((outputs, count), np.float32)
-        packed, points = weight_only.pack(Blocks(integers, scales, zeros), bits, 16)
+        packed, points = blocks.pack(Blocks(integers, scales, zeros, bits), 16)
         assert packed.shape == (outputs, count, 16 * bits // 8)
         if bits == 4:
             packed = np.stack([packed & 15, packed >> 4], axis=-1)
@@ -113,15 +123,15 @@ class TestPacking:
     def test_no_weight_is_off_by_more_than_half_a_step(self, bits: Literal[4, 8]) -> None:
         model, _ = linear(64)
         params = QuantizeWeights(bits=bits, block_size=16, algorithm="rtn")
-        layer, blocks = blocks_of(model, params)
-        apart = np.abs(layer.weight - weight_only.dequantize(blocks, 16))
+        layer, made = blocks_of(model, params)
+        apart = np.abs(layer.weight - blocks.dequantize(made, 16))
         # Zero points are whole numbers, which costs the ends of a block up to half a step more.
-        assert (apart <= 1.01 * np.repeat(blocks.scales, 16, axis=1)).all()
+        assert (apart <= 1.01 * np.repeat(made.scales, 16, axis=1)).all()
 
     def test_a_symmetric_block_has_its_zero_in_the_middle(self) -> None:
         model, _ = linear(64)
-        _, blocks = blocks_of(model, QuantizeWeights(block_size=16, symmetric=True))
-        assert set(blocks.zeros.reshape(-1)) == {8}
+        _, made = blocks_of(model, QuantizeWeights(block_size=16, symmetric=True, algorithm="rtn"))
+        assert set(made.zeros.reshape(-1)) == {8}
 
 
 def correlated(width: int = 64) -> tuple[Model, Split]:
@@ -163,10 +173,10 @@ class TestAlgorithms:
 
     def test_moments_are_those_of_the_rows(self) -> None:
         model, split = correlated()
-        layers = list(weight_only.find_layers(model.value))
         x = split.inputs["x"][:100].astype(np.float64)
-        moments = weight_only.second_moments(model, layers, split, 100)
-        assert np.allclose(moments["x"].numpy(), x.T @ x, rtol=1e-4, atol=1e-2)
+        found = moments(model, split, 100)["x"]
+        assert np.allclose(found.moment.numpy(), x.T @ x, rtol=1e-4, atol=1e-2)
+        assert np.allclose(found.magnitude.numpy(), np.abs(x).sum(0), rtol=1e-4)
 
     def test_moments_are_held_for_some_layers_at_a_time(
         self, monkeypatch: pytest.MonkeyPatch
