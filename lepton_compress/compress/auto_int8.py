@@ -8,13 +8,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from lepton_compress import registry
 from lepton_compress.artifacts import Model, Place, StepContext, StepOutcome
-from lepton_compress.compress import account, dynamic_int8, sensitivity, static_int8
+from lepton_compress.compress import account, sensitivity, static_int8
 from lepton_compress.compress.calibration import chosen_ranges
 from lepton_compress.compress.prepare import prepare
 from lepton_compress.compress.quantize import Quantize
 from lepton_compress.compress.quantize_auto import QuantizeAuto
 from lepton_compress.compress.quantize_dynamic import QuantizeDynamic
+from lepton_compress.compress.quantize_weights import QuantizeWeights
 from lepton_compress.compress.race import Timing, race
 from lepton_compress.compress.trial import Judge, Trial
 from lepton_compress.registry import Params
@@ -25,29 +27,40 @@ FLOAT = "float"
 _WORTH = 0.99
 """A node is left in float for its time only if that makes the graph surely faster by as much."""
 _MOST_BUILDS = 6
+_REPAIRS = ("smooth", "equalize")
+_HELPS = 0.7
+"""A repair of the float graph is kept if it leaves at most this share of the noise."""
+_KINDS = {
+    "quantize": "static int8",
+    "quantize_dynamic": "dynamic int8",
+    "quantize_weights": "8-bit weights",
+}
 _HERE = Place("here", "onnxruntime-cpu", 1, 1)
 """Where a library call names no target."""
 
 
 @dataclass(frozen=True)
 class Scheme:
-    """A plain step with its parameters, what it made, and how that did."""
+    """A plain step with its parameters, behind repairs of the float graph; what it made, and how
+    that did."""
 
     step: str
     params: Params
     outcome: StepOutcome
     trial: Trial
+    repairs: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
         kept = getattr(self.params, "keep", [])
-        kind = "dynamic" if self.step == "quantize_dynamic" else "static"
-        return f"{kind} int8" + (f", {len(kept)} nodes in float" if kept else "")
+        behind = f"{', '.join(self.repairs)}, " if self.repairs else ""
+        return f"{behind}{_KINDS[self.step]}" + (f", {len(kept)} nodes in float" if kept else "")
 
     @property
-    def recipe(self) -> dict[str, Any]:
+    def recipe(self) -> list[Any]:
         """As a recipe would write it."""
-        return {self.step: self.params.model_dump(mode="json", exclude_defaults=True)}
+        own = self.params.model_dump(mode="json", exclude_defaults=True)
+        return [*self.repairs, {self.step: own} if own else self.step]
 
 
 @dataclass
@@ -58,6 +71,7 @@ class _Search:
     judge: Judge
     place: Place
     tried: list[dict[str, Any]] = field(default_factory=list)
+    repairs: tuple[str, ...] = ()
 
     @property
     def known(self) -> set[str]:
@@ -65,28 +79,53 @@ class _Search:
         return {node.name for node in self.model.value.graph.node}
 
     def schemes(self) -> list[Scheme]:
-        """What may be chosen: dynamic int8, static int8, and that with nodes left in float."""
-        found = self._dynamic()
+        """What may be chosen: dynamic int8 and 8-bit weights where there are matrix products,
+        static int8, and if that loses too much the same behind repairs and with nodes in float."""
+        found = self._plain("quantize_dynamic", QuantizeDynamic(keep=self.params.keep))
+        if found:
+            by = QuantizeWeights(algorithm="rtn", bits=8, keep=self.params.keep)
+            found += self._plain("quantize_weights", by)
         plan = self._best_calibration()
         if plan is None:
             return found
-        draft, params = plan
+        noise, draft, params = plan
         params = self._left_for_time(draft, params)
         made = self._static(params)
         found.append(made)
-        if made.trial.drop > self.params.drop:
-            found += self._left_for_accuracy(draft, params)
-        return found
+        if made.trial.drop <= self.params.drop:
+            return found
+        repaired = self._repaired(noise)
+        if repaired is not None:
+            search, draft = repaired
+            params = params.model_copy(update={"calibration": draft.calibrated.method})
+            found.append(search._static(params))
+            if found[-1].trial.drop <= self.params.drop:
+                return found
+            return found + search._left_for_accuracy(draft, params)
+        return found + self._left_for_accuracy(draft, params)
 
-    def _dynamic(self) -> list[Scheme]:
-        params = QuantizeDynamic(keep=self.params.keep)
-        made = dynamic_int8.quantize(self.model, self.context.data.calibration, params)
-        if not made.changed:
-            return []
-        return [self._scheme("quantize_dynamic", params, made)]
+    def _plain(self, step: str, params: Params) -> list[Scheme]:
+        made = registry.get("step", step).call(self.model, params, self.context)
+        return [self._scheme(step, params, made)] if made.changed else []
+
+    def _repaired(self, noise: float) -> tuple[_Search, static_int8.Draft] | None:
+        """The search behind the repairs that help, one after the other, and its calibration."""
+        best: tuple[_Search, static_int8.Draft] | None = None
+        search = self
+        for step in _REPAIRS:
+            plugin = registry.get("step", step)
+            made = plugin.call(search.model, plugin.params(), self.context)
+            if not made.changed:
+                continue
+            tried = replace(search, model=made.model, repairs=(*search.repairs, step))
+            plan = tried._best_calibration()
+            if plan is not None and plan[0] < _HELPS * noise:
+                noise, draft, _ = plan
+                search, best = tried, (tried, draft)
+        return best
 
     def _scheme(self, step: str, params: Params, made: StepOutcome) -> Scheme:
-        scheme = Scheme(step, params, made, self.judge(made.model))
+        scheme = Scheme(step, params, made, self.judge(made.model), self.repairs)
         self._note(scheme.name, scheme.trial, recipe=scheme.recipe)
         return scheme
 
@@ -94,8 +133,9 @@ class _Search:
         drop = trial.drop if math.isfinite(trial.drop) else None
         self.tried.append({"what": what, "drop": drop, "output_sqnr_db": trial.noise_db} | more)
 
-    def _best_calibration(self) -> tuple[static_int8.Draft, Quantize] | None:
-        """The way of calibration with the least noise; None if there is nothing to quantise."""
+    def _best_calibration(self) -> tuple[float, static_int8.Draft, Quantize] | None:
+        """The way of calibration with the least noise, and that; None if there is nothing to
+        quantise."""
         params = self._params(METHODS[0])
         draft = static_int8.draft(
             self.model,
@@ -112,11 +152,11 @@ class _Search:
             ranges = chosen_ranges(seen.observed, method, seen.passed)
             tried = replace(draft, calibrated=replace(seen, method=method, ranges=ranges))
             trial = self.judge(tried.graph(draft.params))
-            self._note(f"static int8, {method}, rounded to the nearest", trial)
+            behind = "".join(f"{each}, " for each in self.repairs)
+            self._note(f"{behind}static int8, {method}, rounded to the nearest", trial)
             if best is None or trial.noise < best[0]:
                 best = trial.noise, tried, self._params(method)
-        assert best is not None  # noqa: S101 - there are methods
-        return best[1:]
+        return best
 
     def _params(self, method: str) -> Quantize:
         return Quantize(

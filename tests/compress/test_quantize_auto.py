@@ -48,20 +48,22 @@ def search(model: Model, split: Split, /, **parameters: Any) -> StepOutcome:
     return outcome
 
 
-def images(*, outlier: bool = False) -> tuple[Model, Split]:
+def images(*, outlier: bool = False, between: str = "Relu") -> tuple[Model, Split]:
     """Four 3x3 convolutions over 64 channels, wide enough to gain much from int8. With `outlier`
     one value in 64 that the third convolution takes is a thousand times the others, and is met by
-    weights of nearly zero: eight bits for all of them leave nothing of the others."""
+    weights of nearly zero: eight bits for all of them leave nothing of the others. `between` is the
+    activation function before it."""
     rng = np.random.default_rng(0)
     weights = {"w0": normal(rng, 64, 4, 3, 3)}
     nodes, last = [], "x"
     for place in range(4):
         weights.setdefault(f"w{place}", normal(rng, 64, 64, 3, 3) * 1.5)
+        kind = between if place == 1 else "Relu"
         nodes += [
             helper.make_node(
                 "Conv", [last, f"w{place}"], [f"c{place}"], f"conv{place}", pads=[1] * 4
             ),
-            helper.make_node("Relu", [f"c{place}"], [f"r{place}"], f"relu{place}"),
+            helper.make_node(kind, [f"c{place}"], [f"r{place}"], f"relu{place}"),
         ]
         last = f"r{place}"
     if outlier:
@@ -87,7 +89,8 @@ class TestChoice:
         assert made.changed
         assert not made.unmet
         held = made.statistics
-        ((step, parameters),) = held["recipe"].items()
+        (written,) = held["recipe"]
+        ((step, parameters),) = ({written: {}} if isinstance(written, str) else written).items()
         # What was found is a plain step, and that makes the same graph.
         again = apply(step, model, split, **parameters) if step == "quantize" else made
         assert again.model.value.SerializeToString(deterministic=True) == (
@@ -100,29 +103,47 @@ class TestChoice:
         assert "of float's time on here" in made.notes[0]
 
     def test_float_stays_where_nothing_is_faster(self) -> None:
-        model, split = mlp(8)
-        labels = call(model, dict(split.inputs))["scores"].argmax(1)
-        made = search(model, Split(split.inputs, labels), drop="50 %")
+        rng = np.random.default_rng(0)
+        nodes = [
+            helper.make_node("Conv", ["x", "w"], ["c"], "conv", group=4),
+            helper.make_node("Flatten", ["c"], ["scores"], "flatten"),
+        ]
+        model = model_of(
+            nodes,
+            {"w": normal(rng, 4, 1, 1, 1)},
+            ("x", TensorProto.FLOAT, ["batch", 4, 1, 1]),
+            ("scores", ["batch", 4]),
+        )
+        inputs = {"x": rng.normal(size=(48, 4, 1, 1)).astype(np.float32)}
+        labels = call(model, inputs)["scores"].argmax(1)
+        made = search(model, Split(inputs, labels), drop="50 %")
         assert not made.changed
         assert made.model is model
         assert made.declined.startswith("float stays: the fastest int8 graph")
         assert "of its time on here" in made.declined
         assert made.statistics["tried"]
 
-    def test_what_costs_accuracy_is_left_in_float(self) -> None:
-        model, split = images(outlier=True)
+    @pytest.mark.parametrize(("between", "repaired"), [("Relu", True), ("Elu", False)])
+    def test_what_costs_accuracy_is_repaired_or_left_in_float(
+        self, between: str, repaired: bool
+    ) -> None:
+        model, split = images(outlier=True, between=between)
         plain = apply("quantize", model, split)
-        names = ("scores",)
-        wanted, given = (call(each, dict(split.inputs))[names[0]] for each in (model, plain.model))
+        wanted, given = (call(each, dict(split.inputs))["scores"] for each in (model, plain.model))
         lost = float((wanted.argmax(1) != given.argmax(1)).mean())
         assert lost > 0.1, "the planted fault does no harm"
         made = search(model, split, drop="5 %")
         assert made.changed
         assert not made.unmet
-        kept = made.statistics["recipe"]["quantize"]["keep"]
-        # The tensor between them stays float only if both do.
-        assert {"conv1", "conv2"} <= set(kept)
-        assert not {"conv0", "conv3"} & set(kept)
+        *repairs, quantize = made.statistics["recipe"]
+        if repaired:
+            # A factor for each channel passes a Relu, and no Elu.
+            assert repairs
+        else:
+            # The tensor between them stays float only if both do.
+            kept = set(quantize["quantize"]["keep"])
+            assert {"conv1", "conv2"} <= kept
+            assert not {"conv0", "conv3"} & kept
 
     def test_a_budget_that_cannot_be_met_keeps_the_best_attempt(self) -> None:
         model, split = images()
