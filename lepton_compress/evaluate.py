@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from lepton_compress.targets.runner import Runner
 
 _BATCH = 64
+_MOST_CLASSES = 1000
 
 
 def predict(runner: Runner, samples: Split, observer: Observer) -> dict[str, np.ndarray]:
@@ -80,6 +81,18 @@ def score(
         samples=len(targets),
         outcomes=outcomes,
     )
+
+
+def labels(targets: np.ndarray | None) -> tuple[int, ...]:
+    """The class of each sample, if the targets are classes: one whole number a sample, few enough
+    of them that a class has several samples on average. Else empty."""
+    import numpy as np
+
+    if targets is None or targets.ndim != 1 or targets.dtype.kind not in "iub":
+        return ()
+    if len(np.unique(targets)) > min(_MOST_CLASSES, len(targets) // 2):
+        return ()
+    return tuple(int(each) for each in targets)
 
 
 def compare(baseline: Score, score: Score) -> Score:

@@ -107,23 +107,6 @@ def passed(recipe: Recipe, choices: Iterable[Choice], verdicts: Iterable[Verdict
     return all(choice.met for choice in choices)
 
 
-def pareto(points: Sequence[tuple[float, ...]]) -> list[int]:
-    """Indices of the points that no other point beats; lower is better in every coordinate.
-
-    A point with a NaN, for something not measured, is not among them.
-    """
-
-    def beats(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
-        return one != other and all(a <= b for a, b in zip(one, other, strict=True))
-
-    return [
-        index
-        for index, point in enumerate(points)
-        if not any(math.isnan(each) for each in point)
-        and not any(beats(other, point) for other in points)
-    ]
-
-
 def _judge_parity(artifact: Artifact, parities: Sequence[Parity]) -> Verdict:
     worst = max(
         (p.value / p.limit if p.value == p.value else math.inf for p in parities), default=None

@@ -9,6 +9,7 @@
     evaluate            the metrics on the artifact, sample by sample      evaluate.py
     profile             latency and memory, side by side with the baseline profile/
     judge, select       the gates, and the winner for each target          gate.py
+    front               the artifacts that no other one beats              front.py
     write               the run folder                                     report/
 
 Everything but the profile is kept in the store and reused when nothing that determines it changed.
@@ -24,9 +25,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lepton_compress import branches, evaluate, gate, provenance, registry, verify
+from lepton_compress import branches, evaluate, front, gate, provenance, registry, verify
 from lepton_compress.artifacts import (
     Artifact,
+    Front,
     Model,
     Observer,
     Parity,
@@ -118,11 +120,18 @@ def execute(job: Job, store: Store, out: Path | None, observer: Observer) -> Run
         chosen=chosen,
         passed=gate.passed(job.recipe, chosen, verdicts),
         notes=(*store.notes, *told.notes),
+        fronts=tuple(_front(target, measured) for target in job.recipe.targets),
+        labels=evaluate.labels(job.data.evaluation.targets),
     )
     if out is None:
         return result
     files = {each.artifact.path: each.file for each in exported}
     return run_folder.write(result, files, out, job.source)
+
+
+def _front(target: TargetSpec, measured: gate.Measured) -> Front:
+    held = measured
+    return front.front(target.name, held.artifacts, held.parities, held.scores, held.profiles)
 
 
 class _Noting:

@@ -24,6 +24,7 @@ from lepton_compress.artifacts import SCHEMA_VERSION, RunResult
 from lepton_compress.errors import InputError, OutputError, UserError
 from lepton_compress.provenance import digest
 from lepton_compress.recipe import Source, read
+from lepton_compress.report import migrate
 from lepton_compress.report.markdown import markdown
 from lepton_compress.store import writing
 
@@ -120,10 +121,11 @@ def to_json(result: RunResult) -> str:
 
 
 def read_result(path: Path) -> RunResult:
-    """Read a `result.json`, or a run folder.
+    """Read a `result.json`, or a run folder. The result of an older version is migrated.
 
     Raises:
-        InputError: it is missing, not a result, of another schema, or was edited by hand.
+        InputError: it is missing, truncated, not a result, of an unknown schema version, or was
+            edited by hand.
     """
     path = path / RESULT if path.is_dir() else path
     try:
@@ -134,16 +136,16 @@ def read_result(path: Path) -> RunResult:
         raise InputError("no such file", where=str(path), mend="run the recipe first") from error
     except (OSError, ValueError, LookupError, AttributeError, TypeError, RecursionError) as error:
         raise InputError("is not a result, or is truncated", where=str(path)) from error
-    if version != SCHEMA_VERSION:
+    if not migrate.known(version):
         raise InputError(
-            f"has schema version {version}, this tool reads {SCHEMA_VERSION}",
+            f"has schema version {version!r}, this tool reads 1 to {SCHEMA_VERSION}",
             where=str(path),
-            mend="run the recipe again",
+            mend="run the recipe again, or read it with the version that wrote it",
         )
     if edited:
-        raise InputError("was edited: its digest does not match", where=str(path))
+        raise InputError("was edited or damaged: its digest does not match", where=str(path))
     try:
-        result = restore(RunResult, body)
+        result = restore(RunResult, migrate.migrate(body, version))
     except (AttributeError, LookupError, TypeError, ValueError) as error:
         raise InputError(f"does not fit its schema ({error})", where=str(path)) from error
     return dataclasses.replace(result, folder=path.parent)

@@ -9,6 +9,7 @@ from lepton_compress.artifacts import (
     Artifact,
     Candidate,
     Choice,
+    Front,
     Parity,
     Profile,
     RunResult,
@@ -116,6 +117,15 @@ def result(targets: tuple[str, ...] = ("edge",), **changes: Any) -> RunResult:
         ),
         "passed": True,
         "notes": ("a note",),
+        "fronts": tuple(
+            Front(
+                target,
+                ("score", "latency", "size", "peak_memory"),
+                (("baseline", "onnx"), ("int8", "onnx")),
+            )
+            for target in targets
+        ),
+        "labels": (0, 1, 1, 0),
         **changes,
     }
     return RunResult(**held)
