@@ -57,7 +57,7 @@ def made(
 
 
 def members(found: Front) -> list[str]:
-    assert all(format == "onnx" for _, format in found.members)
+    assert {form for _, form in found.members} <= {"onnx"}
     return [candidate for candidate, _ in found.members]
 
 

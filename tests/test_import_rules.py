@@ -50,13 +50,14 @@ STAGES = {
     "profile": {"profile", "statistics", "targets.runner"},
     "gate": set[str](),
     "front": set[str](),
+    "outcomes": {"statistics"},
     # It reads what the loaders and the report wrote, by their own readers.
     "inspect": {"inspect", "graph", "load.forms", "load.model", "load.references", "load.weights"}
     | {"report.folder"},
     # It reads a run and its recipe's data as those who wrote and used them do.
     "explain": {"explain", "job", "load.forms", "load.model", "report.folder"},
     # It brings old results up to date, which lack what follows from the rest.
-    "report": {"report", "front"},
+    "report": {"report", "front", "outcomes"},
 }
 """What a stage may import beside that: never another stage, only the helper modules named here."""
 

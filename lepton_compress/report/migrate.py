@@ -36,8 +36,15 @@ def _add_fronts_and_labels(body: Body) -> Body:
     from lepton_compress.artifacts import Artifact, Parity, Profile, Score
     from lepton_compress.report.folder import plain, restore
 
-    kinds = {"artifacts": Artifact, "parities": Parity, "scores": Score, "profiles": Profile}
-    held = {name: [restore(kind, row) for row in body[name]] for name, kind in kinds.items()}
+    kinds: dict[str, Any] = {
+        "artifacts": Artifact,
+        "parities": Parity,
+        "scores": Score,
+        "profiles": Profile,
+    }
+    held: dict[str, Any] = {
+        name: [restore(kind, row) for row in body[name]] for name, kind in kinds.items()
+    }
     fronts = [plain(front.front(choice["target"], **held)) for choice in body["chosen"]]
     return {**body, "fronts": fronts, "labels": []}
 
