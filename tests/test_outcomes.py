@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,7 +13,7 @@ from lepton_compress.outcomes import changes, comparable, worst_classes
 from tests.measured import score
 
 
-def scored(*outcomes: float, **more: object) -> Score:
+def scored(*outcomes: float, **more: Any) -> Score:
     return score("a", sum(outcomes) / len(outcomes), outcomes=outcomes, **more)
 
 

@@ -82,20 +82,21 @@ def _verdict(result: RunResult, artifact: Artifact, target: str) -> tuple[str, b
 def _score(score: Score | None) -> str:
     if score is None:
         return ""
-    return "no value" if math.isnan(score.value) else _in_unit(score, score.value)
+    return "no value" if math.isnan(score.value) else in_unit(score, score.value)
 
 
 def _drop(score: Score | None) -> str:
     if score is None or score.drop is None or math.isnan(score.drop):
         return ""
-    shown = _in_unit(score, score.drop)
+    shown = in_unit(score, score.drop)
     if score.drop_interval is None:
         return shown
-    low, high = (_in_unit(score, end).removesuffix(" %") for end in score.drop_interval)
+    low, high = (in_unit(score, end).removesuffix(" %") for end in score.drop_interval)
     return f"{shown} ({low} to {high})"
 
 
-def _in_unit(score: Score, value: float) -> str:
+def in_unit(score: Score, value: float) -> str:
+    """A score, or a difference of scores, as its metric is read: in per cent or as it is."""
     return show_percent(value) if score.is_share else f"{value:.4g}"
 
 
