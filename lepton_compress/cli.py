@@ -16,6 +16,7 @@ from lepton_compress import __version__
 from lepton_compress.boundary import guarded, keep_log, working
 from lepton_compress.commands import caching, looking, naming
 from lepton_compress.options import WORKSPACE, AsJson, RecipePath, TrustPickle, Workspace
+from lepton_compress.reporting import reporting
 
 app = typer.Typer(
     name="lepton-compress",
@@ -117,6 +118,7 @@ def schema(as_json: AsJson = True) -> None:
 
 
 app.add_typer(looking)
+app.add_typer(reporting)
 app.add_typer(naming, name="plugins")
 app.add_typer(caching, name="cache")
 

@@ -41,6 +41,11 @@ def complete_model(incomplete: str) -> list[str]:
     return list(_files(incomplete, _MODELS))
 
 
+def complete_result(incomplete: str) -> list[str]:
+    """Folders of runs, and results."""
+    return list(_files(incomplete, (".json",)))
+
+
 def complete_kind(incomplete: str) -> list[str]:
     """Kinds of plug-ins."""
     from lepton_compress.registry import KINDS
@@ -79,6 +84,21 @@ OneOfKinds = Annotated[
 ]
 PluginName = Annotated[
     str, typer.Argument(metavar="NAME", help="Its name.", autocompletion=complete_name)
+]
+ResultPaths = Annotated[
+    list[Path],
+    typer.Argument(
+        metavar="RESULT...",
+        help="Folders of runs, or their result.json.",
+        autocompletion=complete_result,
+    ),
+]
+_ONE_RESULT = "Folder of a run, or one candidate in it, as runs/digits-cnn:int8."
+FirstResult = Annotated[
+    str, typer.Argument(metavar="FIRST", help=_ONE_RESULT, autocompletion=complete_result)
+]
+SecondResult = Annotated[
+    str, typer.Argument(metavar="SECOND", help=_ONE_RESULT, autocompletion=complete_result)
 ]
 ModelPath = Annotated[str, typer.Argument(metavar="MODEL", autocompletion=complete_model)]
 

@@ -24,6 +24,7 @@ FOUNDATION = [
     "artifacts",
     "overviews",
     "accounts",
+    "comparison",
     "units",
     "provenance",
     "document",
@@ -34,6 +35,7 @@ FOUNDATION += ["use", "recipe", "store"]
 """Lowest first: each may import those before it, and nothing else."""
 
 FOR_ALL = {"errors", "artifacts", "overviews", "accounts", "units", "provenance", "registry"}
+FOR_ALL |= {"comparison"}
 FOR_ALL |= {"recipe", "store"}
 """What every stage may import."""
 
@@ -62,16 +64,18 @@ STAGES = {
 """What a stage may import beside that: never another stage, only the helper modules named here."""
 
 COMPOSERS = ["job", "branches", "keys", "plan", "requirements", "plugins", "doctor", "cache"]
+COMPOSERS += ["compare", "joined"]
 COMPOSERS += ["scaffold", "pipeline", "library", "__init__"]
 """They put the stages together. Each may import every stage, and the composers before it."""
 
-TERMINAL = ["boundary", "options", "commands", "cli"]
+TERMINAL = ["boundary", "options", "commands", "reporting", "cli"]
 """The command line. It may import everything; nothing else may import it."""
 
 PLACED = {*FOUNDATION, *STAGES, *COMPOSERS, *TERMINAL}
 
 FRAMEWORKS = {"torch", "onnx", "onnxruntime", "onnxscript", "onnxsim", "numpy", "torch_pruning"}
 FRAMEWORKS |= {"neural_compressor", "safetensors", "sklearn", "scipy"}
+FRAMEWORKS |= {"jinja2", "markupsafe", "matplotlib"}
 
 IMPLEMENTATIONS = {
     "compress.channels": {"torch", "torch_pruning"},

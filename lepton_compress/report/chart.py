@@ -97,7 +97,6 @@ def chart(result: RunResult, target: str, axis: str) -> Chart:
     metric = result.scores[0].metric if result.scores else "score"
     scores = {_key(s): s for s in result.scores if s.metric == metric}
     profiles = {_key(p): p for p in result.profiles if p.target == target}
-    front = {member for f in result.fronts if f.target == target for member in f.members}
     broken = {_key(parity) for parity in result.parities if not parity.holds}
     points: list[Point] = []
     sound: list[int] = []
@@ -120,7 +119,7 @@ def chart(result: RunResult, target: str, axis: str) -> Chart:
                 chosen=row.chosen,
                 baseline=artifact.candidate == result.baseline,
                 passed=row.passed,
-                front=_key(artifact) in front,
+                front=row.front,
                 provenance=profile.provenance if profile and axis != "size" else "measured",
             )
         )
@@ -170,34 +169,55 @@ def _budgets(
     sizes = {_key(artifact): float(artifact.bytes) for artifact in result.artifacts}
     medians = {key: p.latency["p50"] for key, p in profiles.items() if "p50" in p.latency}
     values = {key: score.value for key, score in scores.items()}
-    drops = {key: score.drop for key, score in scores.items() if score.drop is not None}
-    ratios = {key: p.ratio for key, p in profiles.items() if p.ratio is not None}
-    peaks = {key: float(p.peak_memory) for key, p in profiles.items() if p.peak_memory is not None}
-    known: dict[str, dict[Key, float]] = {"score": values, "drop": drops}
-    known |= {"latency": medians, "latency_ratio": ratios} if axis == "latency" else {}
-    known |= {"size": sizes, "size_ratio": {}} if axis == "size" else {}
-    known |= {"peak_memory": peaks} if axis == "peak_memory" else {}
-    relative = {"drop": values, "latency_ratio": medians, "size_ratio": sizes}
+    first = next(iter(scores.values()), None)
+    higher = first is None or first.higher_is_better
+    # Gate to what it observes of each artifact, and to what it is relative to.
+    known: dict[str, tuple[dict[Key, float], dict[Key, float] | None]] = {
+        "score": (values, None),
+        "drop": ({key: s.drop for key, s in scores.items() if s.drop is not None}, values),
+    }
+    if axis == "latency":
+        ratios = {key: p.ratio for key, p in profiles.items() if p.ratio is not None}
+        known |= {"latency": (medians, None), "latency_ratio": (ratios, medians)}
+    elif axis == "size":
+        bases = {form: sizes.get((result.baseline, form), math.nan) for _, form in sizes}
+        shares = {key: size / bases[key[1]] for key, size in sizes.items()}
+        known |= {"size": (sizes, None), "size_ratio": (shares, sizes)}
+    else:
+        peaks = {k: float(p.peak_memory) for k, p in profiles.items() if p.peak_memory is not None}
+        known |= {"peak_memory": (peaks, None)}
     seen = set()
     for verdict in result.verdicts:
         name, limit = verdict.gate, verdict.limit
         if name in seen or name not in known or verdict.target not in (None, target):
             continue
-        observed = known[name].get(_key(verdict))
-        if name != "size_ratio" and (observed is None or observed != verdict.observed):
-            continue
-        base = relative.get(name, {}).get((result.baseline, verdict.format))
-        higher = next(iter(scores.values())).higher_is_better if scores else True
-        about_score = name in ("score", "drop")
-        if name in relative:
-            if base is None or math.isnan(base):
-                continue
-            limit = (base - limit if higher else base + limit) if name == "drop" else base * limit
         if name == "drop" and verdict.candidate == result.baseline:
             continue  # it observed no drop in any metric, which tells nothing of which it is
-        seen.add(name)
-        said = f"{name.replace('_', ' ')}{' (strict)' if verdict.strict else ''}"
-        yield Budget("y" if about_score else "x", limit, said, at_most=not (about_score and higher))
+        observed, relative = known[name]
+        if observed.get(_key(verdict), math.nan) != verdict.observed:
+            continue
+        value = limit
+        if relative is not None:
+            base = relative.get((result.baseline, verdict.format), math.nan)
+            value = base * limit if name != "drop" else base - limit if higher else base + limit
+        if math.isfinite(value):
+            seen.add(name)
+            yield _budget(verdict, value, first, higher=higher)
+
+
+def _budget(verdict: Verdict, value: float, score: Score | None, *, higher: bool) -> Budget:
+    name, limit = verdict.gate, verdict.limit
+    if name in ("score", "drop"):
+        shown = table.in_unit(score, limit) if score else _show_number(limit)
+    elif name in ("latency_ratio", "size_ratio"):
+        shown = f"{limit:.2f}x"
+    else:
+        shown = show_seconds(limit) if name == "latency" else show_bytes(limit)
+    at_least = name == "score" and higher
+    label = f"{name.replace('_', ' ')} {'at least' if at_least else 'at most'} {shown}"
+    label += ", strict" if verdict.strict else ""
+    about_score = name in ("score", "drop")
+    return Budget("y" if about_score else "x", value, label, not (about_score and higher))
 
 
 def _show_number(value: float) -> str:

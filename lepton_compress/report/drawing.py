@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from lepton_compress.report.chart import Chart, Interval, Point
 
-_LEFT, _RIGHT, _TOP, _BOTTOM = 74, 18, 22, 54
+_LEFT, _RIGHT, _TOP, _BOTTOM = 66, 18, 30, 54
 _LETTER = 7.4
 """Width of a letter of a label, about, in the units of the picture."""
 _LOGARITHMIC = 20.0
@@ -197,17 +197,16 @@ def _limits(
     found = []
     for number, budget in enumerate(chart.budgets):
         if budget.axis == "x":
-            x, show = x_axis.at(budget.value), chart.show_x
+            x = x_axis.at(budget.value)
             outside = (x, top, right - x, high) if budget.at_most else (left, top, x - left, high)
             end = "end" if x > left + wide / 2 else "start"
             place = (x + (-5 if end == "end" else 5), top + 14 + 15 * number, end)
             line = (x, top, x, bottom)
         else:
-            y, show = y_axis.at(budget.value), chart.show_y
+            y = y_axis.at(budget.value)
             outside = (left, top, wide, y - top) if budget.at_most else (left, y, wide, bottom - y)
             place, line = (right - 5, y - 5, "end"), (left, y, right, y)
-        label = f"{budget.label} {show(budget.value)}"
-        found.append(Limit(line, outside, label, *place))
+        found.append(Limit(line, outside, budget.label, *place))
     return found
 
 

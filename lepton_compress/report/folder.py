@@ -1,4 +1,4 @@
-"""The run folder: result.json, the artifacts, the Markdown report. Written whole or not at all."""
+"""The run folder: result.json, the artifacts, the reports. Written whole or not at all."""
 
 from __future__ import annotations
 
@@ -25,11 +25,13 @@ from lepton_compress.errors import InputError, OutputError, UserError
 from lepton_compress.provenance import digest
 from lepton_compress.recipe import Source, read
 from lepton_compress.report import migrate
+from lepton_compress.report.html import html
 from lepton_compress.report.markdown import markdown
 from lepton_compress.store import writing
 
 RESULT = "result.json"
 REPORT = "report.md"
+PAGE = "report.html"
 RECIPE = "recipe.yaml"
 T = TypeVar("T")
 
@@ -83,9 +85,11 @@ def write(result: RunResult, files: Mapping[str, Path], out: Path, source: Sourc
                 shutil.copyfile(file, made / path)
             (made / RESULT).write_text(to_json(result), encoding="utf-8")
             (made / REPORT).write_text(markdown(result), encoding="utf-8")
+            text = None
             if document is not None:
                 text = yaml.safe_dump(document.value, sort_keys=False, allow_unicode=True)
                 (made / RECIPE).write_text(text, encoding="utf-8")
+            (made / PAGE).write_text(html([result], [text]), encoding="utf-8")
             _replace(made, out)
         except BaseException:
             shutil.rmtree(made, ignore_errors=True)

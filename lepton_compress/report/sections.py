@@ -45,9 +45,8 @@ class Table:
 def candidates(result: RunResult, target: str) -> Table:
     """All artifacts on a target with everything that was measured of them."""
     metric = result.scores[0].metric.replace("_", " ") if result.scores else "score"
-    headings: tuple[str, ...] = ("variant", metric, "drop", "size", "p50", "ratio", "p90", "p99")
-    headings += ("cold start", "peak memory", "gates")
-    front = {member for each in result.fronts if each.target == target for member in each.members}
+    headings: tuple[str, ...] = ("variant", "gates", metric, "drop", "size", "p50", "ratio")
+    headings += ("p90", "p99", "cold start", "peak memory")
     rows = []
     for artifact, row in zip(result.artifacts, table.rows(result, target), strict=True):
         key = (artifact.candidate, artifact.format)
@@ -56,10 +55,11 @@ def candidates(result: RunResult, target: str) -> Table:
             (p for p in result.profiles if (p.candidate, p.format, p.target) == (*key, target)),
             None,
         )
-        marks = [m for m, is_so in (("chosen", row.chosen), ("front", key in front)) if is_so]
+        marks = [m for m, is_so in (("chosen", row.chosen), ("front", row.front)) if is_so]
         rows.append(
             (
                 Cell(row.variant, ", ".join(marks), state="chosen" if row.chosen else ""),
+                Cell(row.verdict.replace("_", " "), state="good" if row.passed else "bad"),
                 _split(row.score, score.value if score else None, _interval(score)),
                 _split(row.drop, score.drop if score else None),
                 _split(row.size, artifact.bytes),
@@ -68,7 +68,6 @@ def candidates(result: RunResult, target: str) -> Table:
                 *(_seconds(_latency(profile, name)) for name in ("p90", "p99")),
                 _seconds(profile.cold_start if profile else None),
                 _bytes(profile.peak_memory if profile else None),
-                Cell(row.verdict, state="good" if row.passed else "bad"),
             )
         )
     return Table(f"Every variant on {target}", headings, tuple(rows))
@@ -170,7 +169,7 @@ def figures(result: RunResult, choice: Choice) -> Iterator[tuple[str, str, str]]
             (metric, row.score, ""),
             (f"{metric} drop", row.drop, ""),
             ("latency, p50", row.latency, ""),
-            ("of the original's", row.ratio, ""),
+            ("latency ratio", row.ratio, ""),
             ("size", row.size, times if artifact != base else ""),
         ):
             value, _, rest = text.partition(" (")

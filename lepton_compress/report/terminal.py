@@ -22,6 +22,8 @@ def show(result: RunResult, console: Console) -> None:
     # On a terminal narrower still, lines break; a cell cut short would be a wrong number.
     drawn.width = _width(drawn, console)
     console.print(drawn, crop=False)
+    if over := table.front(result):
+        console.print(Text(f"* nothing is as good in {over} and better in one", style="dim"))
     for choice in result.chosen:
         picked = choice.candidate or "nothing"
         line = Text.assemble(("chosen", "bold"), f" on {choice.target}: ", (picked, "bold"), ", ")
@@ -52,6 +54,7 @@ def _draw(result: RunResult, *, brief: bool) -> Table:
             cells = [row.score, row.drop, row.size, row.latency, row.ratio]
             name = Text(("> " if row.chosen else "  ") + row.variant)
             name.stylize("bold green" if row.chosen else "")
+            name.append(" *" if row.front else "", "dim")
             said = row.verdict.replace("; ", "\n") if brief else row.verdict
             verdict = Text(said, style="green" if row.passed else "red")
             where = [choice.target if number == 0 else ""] if several else []
