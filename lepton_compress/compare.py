@@ -34,15 +34,16 @@ def compare(one: str, other: str) -> Comparison:
         raise RecipeError(
             "names no candidate, the other one does", where=bare, mend=f"write {bare}:CANDIDATE"
         )
-    names = [(first_name, second_name)] if first_name else _common(first, second)
     both = (first, second)
+    common = [pair for name in _common(*both) for pair in _pairs(*both, name, name)]
+    named = list(_pairs(*both, first_name, second_name)) if first_name else common
     return Comparison(
         one=_side(one, first),
         other=_side(other, second),
-        pairs=tuple(pair for names in names for pair in _pairs(*both, *names)),
+        pairs=tuple(named),
         only_one=() if first_name else _only(first, second),
         only_other=() if first_name else _only(second, first),
-        notes=tuple(differences(both)),
+        notes=(*differences(both), *_drift(common)),
     )
 
 
@@ -55,16 +56,34 @@ def differences(results: Sequence[RunResult]) -> Iterator[str]:
             lambda r: r.data_fingerprint,
         ),
         ("made with other versions of libraries: {}", _versions),
-        ("measured otherwise (runtime, batch or threads): {}", _targets),
     ]
     for text, about in said:
         values = [about(result) for result in results]
         if any(one != other for one, other in pairwise(values)):
             yield text.format(_unlike(values))
+    targets = [_targets(result) for result in results]
+    shared = set.intersection(*map(set, targets))
+    conditions = [{name: held[name] for name in sorted(shared)} for held in targets]
+    if said_so := _unlike(conditions):
+        yield f"measured otherwise: {said_so}"
+    if alone := sorted(set.union(*map(set, targets)) - shared):
+        yield f"not a target of every run: {', '.join(alone)}"
+
+
+def _drift(pairs: Sequence[Pair]) -> Iterator[str]:
+    """What the runs differ by where there is no difference: files that are equal to the byte."""
+    same = [each.ratio for pair in pairs if pair.same_file for each in pair.latencies if each.ratio]
+    if same:
+        low, high = min(same), max(same)
+        spread = f"{low:.2f}x" if low == high else f"{low:.2f}x to {high:.2f}x"
+        yield (
+            f"files that are the same took {spread} as long in the second run: what differs by no "
+            "more is no difference"
+        )
 
 
 def _unlike(values: Sequence[Any]) -> str:
-    """The keys whose values are not the same in all, with these values."""
+    """The keys whose values are not the same in all, with these values; empty for no mappings."""
     if not all(isinstance(value, dict) for value in values):
         return ""
     keys = dict.fromkeys(key for value in values for key in value)
@@ -100,9 +119,9 @@ def _open(reference: str) -> tuple[RunResult, str]:
     return result, name
 
 
-def _common(one: RunResult, other: RunResult) -> list[tuple[str, str]]:
+def _common(one: RunResult, other: RunResult) -> list[str]:
     held = {candidate.id for candidate in other.candidates}
-    return [(each.id, each.id) for each in one.candidates if each.id in held]
+    return [each.id for each in one.candidates if each.id in held]
 
 
 def _only(one: RunResult, other: RunResult) -> tuple[str, ...]:

@@ -98,7 +98,8 @@ class Comparison:
 
     Attributes:
         only_one, only_other: candidates without a counterpart.
-        notes: what differs around the numbers: hardware, data, versions, measuring.
+        notes: what differs around the numbers: hardware, data, versions, measuring, and by how much
+            the times of files differ that are the same.
     """
 
     one: Side

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 from rich.console import Console
@@ -11,10 +11,12 @@ from rich.table import Table
 from rich.text import Text
 
 from lepton_compress.comparison import Comparison, LatencyPair, Pair, ScorePair, Side
+from lepton_compress.report.fitting import shorten, width
 from lepton_compress.report.markdown import row
 from lepton_compress.units import show_bytes, show_percent, show_seconds
 
-HEADINGS = ("variant", "{}", "drop (95 %)", "samples", "size", "target", "p50", "ratio", "gates")
+HEADINGS = ("variant", "{}", "drop (95 %)", "flips", "size", "target", "p50", "ratio", "gates")
+_SIZE, _TARGET, _RATIO, _GATES = 4, 5, 7, 8
 _UNPAIRED = (
     "Scores, sizes and times read first -> second. Ratios are between runs that did not take turns."
 )
@@ -60,15 +62,29 @@ def show(found: Comparison, console: Console) -> None:
         console.print(Text(_about(side)), soft_wrap=True)
     for note in found.notes:
         console.print(Text(f"note: {note}", style="yellow"), soft_wrap=True)
-    drawn = Table(header_style="bold", box=None)
-    for index, heading in enumerate(headings(found)):
-        drawn.add_column(heading, justify="left" if index in (0, 5, 8) else "right")
-    for line in lines(found):
-        *cells, gates = line.cells
-        drawn.add_row(*map(Text, cells), Text(gates, style="red" if line.worse else ""))
-    console.print(drawn)
+    # What is left out stands in --markdown and --json; the paired interval goes last.
+    for brief in ((), (_SIZE, _RATIO, _GATES), range(len(HEADINGS))):
+        drawn = _draw(found, brief)
+        if width(drawn, console) <= console.width:
+            break
+    drawn.width = width(drawn, console)
+    console.print(drawn, crop=False)
     for text in _remarks(found):
         console.print(Text(text, style="dim"), soft_wrap=True)
+
+
+def _draw(found: Comparison, brief: Collection[int]) -> Table:
+    """The table; the columns in `brief` without what stands in brackets."""
+    drawn = Table(header_style="bold", box=None)
+    for index, heading in enumerate(headings(found)):
+        left = index in (0, _TARGET, _GATES)
+        text = shorten(heading, index in brief)
+        drawn.add_column(text, justify="left" if left else "right", no_wrap=True)
+    for line in lines(found):
+        *cells, gates = (shorten(cell, i in brief) for i, cell in enumerate(line.cells))
+        said = gates.replace("; ", "\n") if brief else gates
+        drawn.add_row(*map(Text, cells), Text(said, style="red" if line.worse else ""))
+    return drawn
 
 
 def markdown(found: Comparison) -> str:
@@ -105,7 +121,7 @@ def _remarks(found: Comparison) -> Iterator[str]:
 def _score(score: ScorePair | None) -> str:
     if score is None:
         return ""
-    return f"{_in_unit(score, score.one)} -> {_in_unit(score, score.other)}"
+    return _change(_in_unit(score, score.one), _in_unit(score, score.other))
 
 
 def _in_unit(score: ScorePair, value: float) -> str:
@@ -127,21 +143,29 @@ def _drop(score: ScorePair | None) -> str:
 def _flips(score: ScorePair | None) -> str:
     if score is None or score.lost is None:
         return ""
-    return f"{score.lost} worse, {score.gained} better"
+    return f"-{score.lost} +{score.gained}" if score.lost or score.gained else "none"
 
 
 def _size(pair: Pair) -> str:
     if pair.same_file:
-        return f"{show_bytes(pair.bytes_one)}, same file"
+        return f"{show_bytes(pair.bytes_one)} (same file)"
     ratio = f" ({pair.bytes_other / pair.bytes_one:.2f}x)" if pair.bytes_one else ""
-    return f"{show_bytes(pair.bytes_one)} -> {show_bytes(pair.bytes_other)}{ratio}"
+    return _change(show_bytes(pair.bytes_one), show_bytes(pair.bytes_other)) + ratio
 
 
 def _times(pair: LatencyPair | None) -> str:
     if pair is None:
         return ""
-    shown = ["unknown" if each is None else show_seconds(each) for each in (pair.one, pair.other)]
-    return " -> ".join(shown)
+    one, other = ("unknown" if v is None else show_seconds(v) for v in (pair.one, pair.other))
+    return _change(one, other)
+
+
+def _change(one: str, other: str) -> str:
+    """Both values, the unit once if it is the same; one if they read the same."""
+    unit = other.rpartition(" ")[2]
+    if one == other:
+        return one
+    return f"{one.removesuffix(f' {unit}')} -> {other}"
 
 
 def _ratio(pair: LatencyPair | None) -> str:
@@ -158,4 +182,4 @@ def _ratio(pair: LatencyPair | None) -> str:
 
 def _gates(pair: Pair) -> str:
     before, after = ("; ".join(each) or "PASS" for each in (pair.verdicts_one, pair.verdicts_other))
-    return after if before == after else f"{before} -> {after}"
+    return after if before == after else f"{after} (was {before})"

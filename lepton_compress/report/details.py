@@ -14,7 +14,7 @@ from lepton_compress.report.sections import Cell, Table, as_mapping
 MOST_LAYERS = 300
 """Rows of a table of layers; what is beyond stands in result.json."""
 MOST_FLIPS = 60
-_MOST_TEXT = 8000
+MOST_TEXT = 8000
 _MOST_SHORT = 120
 NODE_HEADINGS = ("node", "computed", "with, or why", "weights' SQNR")
 RANGE_HEADINGS = ("tensor", "range kept", "range seen")
@@ -44,17 +44,17 @@ class SamplesView:
     classes: Table | None
 
 
-def steps(candidate: Candidate) -> tuple[StepView, ...]:
-    """What each step of a candidate did."""
-    return tuple(_step(record) for record in candidate.history)
+def steps(candidate: Candidate, most: int = MOST_TEXT) -> tuple[StepView, ...]:
+    """What each step of a candidate did, with at most so many characters of raw statistics."""
+    return tuple(_step(record, most) for record in candidate.history)
 
 
-def _step(record: StepRecord) -> StepView:
+def _step(record: StepRecord, most: int) -> StepView:
     given = [(name, short(value)) for name, value in record.parameters.items() if value is not None]
     told = [(name.replace("_", " "), short(value)) for name, value in record.statistics.items()]
     raw = json.dumps(record.statistics, indent=1, ensure_ascii=False) if record.statistics else ""
-    if len(raw) > _MOST_TEXT:
-        raw = raw[:_MOST_TEXT] + "\n... the rest stands in result.json"
+    if len(raw) > most:
+        raw = raw[:most] + "\n... the rest stands in result.json"
     return StepView(
         name=record.step,
         took=f"{record.seconds:.1f} s" + (" (reused)" if record.cached else ""),
@@ -77,13 +77,14 @@ def short(value: Json) -> str:
         return f"{value:.4g}"
     if isinstance(value, int):
         return f"{value:,}"
-    if isinstance(value, Mapping) and value and len(value) <= 4:
-        said = ", ".join(
-            f"{name} {short(item)}" for name, item in value.items() if item is not None
-        )
-        return said if len(said) <= _MOST_SHORT and all(map(short, value.values())) else ""
+    if isinstance(value, Mapping):
+        items = {name: short(item) for name, item in value.items() if item is not None}
+        said = ", ".join(f"{name} {item}" for name, item in items.items())
+        return said if all(items.values()) and len(said) <= _MOST_SHORT else ""
+    if isinstance(value, str) and len(value) > _MOST_SHORT:
+        return value[: _MOST_SHORT - 3] + "..."
     if isinstance(value, str):
-        return value if len(value) <= _MOST_SHORT else value[: _MOST_SHORT - 3] + "..."
+        return value
     return ""
 
 
@@ -91,26 +92,32 @@ def _is_number(value: Json) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def layers(candidate: Candidate) -> Iterator[Table]:
-    """The per-node accounts that its steps left: how each runs and why, and its ranges."""
+def layers(candidate: Candidate, most: int = MOST_LAYERS) -> Iterator[Table]:
+    """The per-node accounts that its steps left, with at most so many rows each: how each node
+    runs and why, the noise of its weights where it was measured, and ranges of activations."""
     for record in candidate.history:
         held = record.statistics
         rows = list(_nodes(held.get("weighted"), held.get("sqnr_db")))
         if rows:
-            yield _limited(f"{record.step}: nodes with weights", NODE_HEADINGS, rows)
+            columns = len(NODE_HEADINGS) - all(row[-1].sort is None for row in rows)
+            held_rows = [row[:columns] for row in rows]
+            caption = f"{record.step}: nodes with weights"
+            yield _limited(caption, NODE_HEADINGS[:columns], held_rows, most)
         ranges, seen = held.get("ranges"), held.get("seen")
         if isinstance(ranges, Mapping) and ranges:
             spans = [
                 (Cell(str(name)), _range(kept), _range((as_mapping(seen)).get(name)))
                 for name, kept in ranges.items()
             ]
-            yield _limited(f"{record.step}: ranges of activations", RANGE_HEADINGS, spans)
+            yield _limited(f"{record.step}: ranges of activations", RANGE_HEADINGS, spans, most)
 
 
-def _limited(caption: str, headings: tuple[str, ...], rows: Sequence[tuple[Cell, ...]]) -> Table:
-    over = len(rows) - MOST_LAYERS
-    note = f" (the first {MOST_LAYERS}; {over} more stand in result.json)" if over > 0 else ""
-    return Table(caption + note, headings, tuple(rows[:MOST_LAYERS]))
+def _limited(
+    caption: str, headings: tuple[str, ...], rows: Sequence[tuple[Cell, ...]], most: int
+) -> Table:
+    over = len(rows) - most
+    note = f" (the first {most}; {over} more stand in result.json)" if over > 0 else ""
+    return Table(caption + note, headings, tuple(rows[:most]))
 
 
 def _nodes(weighted: Json, errors: Json) -> Iterator[tuple[Cell, ...]]:

@@ -6,16 +6,20 @@ The template draws what stands here; nothing is left to decide there.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from lepton_compress.report.chart import Chart, Interval, Point
 
-_LEFT, _RIGHT, _TOP, _BOTTOM = 66, 18, 30, 54
+_LEFT, _RIGHT, _TOP, _BOTTOM = 74, 18, 30, 54
 _LETTER = 7.4
 """Width of a letter of a label, about, in the units of the picture."""
+_LINE = 14.0
+"""Height of a line of text."""
 _LOGARITHMIC = 20.0
 """From this factor between the costs on, their axis is logarithmic."""
+
+Box = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True)
@@ -53,8 +57,8 @@ class Mark:
 class Limit:
     """A gate: its line, the forbidden side as (x, y, width, height), and its label."""
 
-    line: tuple[float, float, float, float]
-    outside: tuple[float, float, float, float]
+    line: Box
+    outside: Box
     label: str
     label_x: float
     label_y: float
@@ -67,7 +71,7 @@ class Drawing:
 
     width: float
     height: float
-    frame: tuple[float, float, float, float]
+    frame: Box
     x_ticks: tuple[Tick, ...]
     y_ticks: tuple[Tick, ...]
     front: str
@@ -82,7 +86,9 @@ def draw(chart: Chart, width: float, height: float) -> Drawing:
     x_axis = _Axis.over(_extent(chart, "x"), frame[0], frame[0] + frame[2], may_be_log=True)
     y_axis = _Axis.over(_extent(chart, "y"), frame[1] + frame[3], frame[1])
     places = [(x_axis.at(p.x), y_axis.at(p.y)) for p in chart.points]
-    labels = _place_labels([p.name for p in chart.points], places, frame)
+    limits = tuple(_limits(chart, x_axis, y_axis, frame))
+    covered = [_box(limit.label, limit.label_x, limit.label_y, limit.anchor) for limit in limits]
+    labels = _place_labels([p.name for p in chart.points], places, frame, covered)
     marks = tuple(
         _mark(chart, point, place, label, x_axis, y_axis)
         for point, place, label in zip(chart.points, places, labels, strict=True)
@@ -100,7 +106,7 @@ def draw(chart: Chart, width: float, height: float) -> Drawing:
         y_ticks=y_axis.ticks(chart.show_y, 5),
         front=" ".join(f"{x:.1f},{y:.1f}" for x, y in corners),
         marks=marks,
-        limits=tuple(_limits(chart, x_axis, y_axis, frame)),
+        limits=limits,
         logarithmic=x_axis.logarithmic,
     )
 
@@ -125,8 +131,9 @@ class _Axis:
 
     def at(self, value: float) -> float:
         low, high = self.low, self.high
+        value = min(max(value, low), high)
         if self.logarithmic:
-            low, high, value = math.log(low), math.log(high), math.log(max(value, low))
+            low, high, value = math.log(low), math.log(high), math.log(value)
         return round(self.start + (value - low) / (high - low) * (self.end - self.start), 1)
 
     def ticks(self, show: Callable[[float], str], most: int) -> tuple[Tick, ...]:
@@ -189,64 +196,60 @@ def _mark(
     )
 
 
-def _limits(
-    chart: Chart, x_axis: _Axis, y_axis: _Axis, frame: tuple[float, float, float, float]
-) -> list[Limit]:
+def _limits(chart: Chart, x_axis: _Axis, y_axis: _Axis, frame: Box) -> Iterator[Limit]:
     left, top, wide, high = frame
     right, bottom = left + wide, top + high
-    found = []
-    for number, budget in enumerate(chart.budgets):
-        if budget.axis == "x":
-            x = x_axis.at(budget.value)
-            outside = (x, top, right - x, high) if budget.at_most else (left, top, x - left, high)
-            end = "end" if x > left + wide / 2 else "start"
-            place = (x + (-5 if end == "end" else 5), top + 14 + 15 * number, end)
-            line = (x, top, x, bottom)
-        else:
-            y = y_axis.at(budget.value)
-            outside = (left, top, wide, y - top) if budget.at_most else (left, y, wide, bottom - y)
-            place, line = (right - 5, y - 5, "end"), (left, y, right, y)
-        found.append(Limit(line, outside, budget.label, *place))
-    return found
+    for number, budget in enumerate(each for each in chart.budgets if each.axis == "x"):
+        x = x_axis.at(budget.value)
+        outside = (x, top, right - x, high) if budget.at_most else (left, top, x - left, high)
+        anchor = "end" if x > left + wide / 2 else "start"
+        at = x + (-5 if anchor == "end" else 5)
+        yield Limit((x, top, x, bottom), outside, budget.label, at, top + 14 + 15 * number, anchor)
+    former = -math.inf
+    across = [(y_axis.at(each.value), each) for each in chart.budgets if each.axis == "y"]
+    for y, budget in sorted(across, key=lambda each: each[0]):
+        outside = (left, top, wide, y - top) if budget.at_most else (left, y, wide, bottom - y)
+        # Above its line, or below where the line above is too near.
+        at = y - 5 if y - former > 2 * _LINE else y + 14
+        former = y
+        yield Limit((left, y, right, y), outside, budget.label, right - 5, at, "end")
 
 
 def _place_labels(
-    names: Sequence[str],
-    places: Sequence[tuple[float, float]],
-    frame: tuple[float, float, float, float],
+    names: Sequence[str], places: Sequence[tuple[float, float]], frame: Box, covered: Sequence[Box]
 ) -> list[tuple[float, float, str]]:
     """A position for each name beside its point, the first that covers nothing else."""
-    taken = [(x - 7, y - 7, x + 7, y + 7) for x, y in places]
+    taken = [*covered, *((x - 7, y - 7, x + 7, y + 7) for x, y in places)]
     found = []
     for name, (x, y) in zip(names, places, strict=True):
-        wide = _LETTER * len(name)
         ways = [
-            (x + 11 * sx, y + 4 + dy, "start" if sx > 0 else "end")
-            for dy in (-10, 14, -26, 30, -42, 46)
-            for sx in (1, -1)
+            (x + 11 * side, y + 4 + down, "start" if side > 0 else "end")
+            for down in (-10, 14, -26, 30, -42, 46)
+            for side in (1, -1)
         ]
-        boxes = [
-            (
-                at if anchor == "start" else at - wide,
-                line - 11,
-                at + wide * (anchor == "start"),
-                line + 3,
-            )
-            for at, line, anchor in ways
-        ]
-        fits = (
-            i
-            for i, box in enumerate(boxes)
-            if box[0] >= frame[0]
-            and box[2] <= frame[0] + frame[2]
-            and box[1] >= frame[1]
-            and not any(_overlap(box, other) for other in taken)
+        boxes = [_box(name, *way) for way in ways]
+        free = (
+            number
+            for number, box in enumerate(boxes)
+            if _inside(box, frame) and not any(_overlap(box, other) for other in taken)
         )
-        best = next(fits, 0)
+        best = next(free, 0)
         taken.append(boxes[best])
         found.append(ways[best])
     return found
 
 
-def _overlap(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
+def _box(text: str, x: float, y: float, anchor: str) -> Box:
+    """What a text covers, as (left, top, right, bottom)."""
+    wide = _LETTER * len(text)
+    left = x if anchor == "start" else x - wide
+    return left, y - _LINE + 3, left + wide, y + 3
+
+
+def _inside(box: Box, frame: Box) -> bool:
+    left, top, wide, high = frame
+    return box[0] >= left and box[2] <= left + wide and box[1] >= top and box[3] <= top + high
+
+
+def _overlap(one: Box, other: Box) -> bool:
     return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]

@@ -22,6 +22,10 @@ TEMPLATES = Path(__file__).parent / "templates"
 WIDE, NARROW = (860.0, 440.0), (400.0, 380.0)
 """Pictures for a screen and for a phone, so that letters keep their size."""
 
+_ALL_TEXT, _ALL_ROWS = 60_000, 1200
+"""Characters of raw statistics, for one step of each candidate, and rows of layers in one file:
+many variants of a deep model must not make it too large to send."""
+
 
 def html(
     results: Sequence[RunResult], recipes: Sequence[str | None] = (), notes: Sequence[str] = ()
@@ -48,7 +52,8 @@ def html(
     script = (TEMPLATES / "report.js").read_text(encoding="utf-8")
     texts = list(recipes) or [None] * len(results)
     pairs = zip(results, texts, strict=True)
-    runs = [_run(number, result, recipe) for number, (result, recipe) in enumerate(pairs)]
+    share = 1 / max(1, sum(len(result.candidates) for result in results))
+    runs = [_run(number, result, recipe, share) for number, (result, recipe) in enumerate(pairs)]
     return world.get_template("report.html.j2").render(
         title=", ".join(dict.fromkeys(result.recipe for result in results)),
         passed=all(result.passed for result in results),
@@ -68,7 +73,10 @@ def _hash(text: str) -> str:
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
-def _run(number: int, result: RunResult, recipe: str | None) -> dict[str, Any]:
+def _run(number: int, result: RunResult, recipe: str | None, share: float) -> dict[str, Any]:
+    """A run; `share` is what each candidate may take of the room for details."""
+    text = min(details.MOST_TEXT, int(_ALL_TEXT * share))
+    rows = min(details.MOST_LAYERS, max(10, int(_ALL_ROWS * share)))
     targets = [choice.target for choice in result.chosen]
     metrics = {score.metric for score in result.scores}
     place = result.environment.get("recipe.yaml")
@@ -92,8 +100,8 @@ def _run(number: int, result: RunResult, recipe: str | None) -> dict[str, Any]:
         "candidates": [
             {
                 "about": candidate,
-                "steps": details.steps(candidate),
-                "layers": list(details.layers(candidate)),
+                "steps": details.steps(candidate, text),
+                "layers": list(details.layers(candidate, rows)),
             }
             for candidate in result.candidates
         ],
