@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from lepton_compress.artifacts import Candidate, Json, RunResult, Score, StepRecord
 from lepton_compress.outcomes import Change, Changes, ClassDrop, changes, worst_classes
@@ -16,6 +17,7 @@ MOST_LAYERS = 300
 MOST_FLIPS = 60
 MOST_TEXT = 8000
 _MOST_SHORT = 120
+_MOST_ITEMS = 8
 NODE_HEADINGS = ("node", "computed", "with, or why", "weights' SQNR")
 RANGE_HEADINGS = ("tensor", "range kept", "range seen")
 
@@ -52,16 +54,20 @@ def steps(candidate: Candidate, most: int = MOST_TEXT) -> tuple[StepView, ...]:
 def _step(record: StepRecord, most: int) -> StepView:
     given = [(name, short(value)) for name, value in record.parameters.items() if value is not None]
     told = [(name.replace("_", " "), short(value)) for name, value in record.statistics.items()]
-    raw = json.dumps(record.statistics, indent=1, ensure_ascii=False) if record.statistics else ""
-    if len(raw) > most:
-        raw = raw[:most] + "\n... the rest stands in result.json"
+    raw = ""
+    # Piece by piece, so that the account of a deep model is not all written to be cut off.
+    for piece in json.JSONEncoder(indent=1, ensure_ascii=False).iterencode(record.statistics):
+        raw += piece
+        if len(raw) > most:
+            raw = raw[:most] + "\n... the rest stands in result.json"
+            break
     return StepView(
         name=record.step,
         took=f"{record.seconds:.1f} s" + (" (reused)" if record.cached else ""),
         parameters=tuple((name, value) for name, value in given if value),
         statistics=tuple((name, value) for name, value in told if value),
         notes=record.notes,
-        raw=raw,
+        raw=raw if record.statistics else "",
     )
 
 
@@ -77,7 +83,7 @@ def short(value: Json) -> str:
         return f"{value:.4g}"
     if isinstance(value, int):
         return f"{value:,}"
-    if isinstance(value, Mapping):
+    if isinstance(value, Mapping) and len(value) <= _MOST_ITEMS:
         items = {name: short(item) for name, item in value.items() if item is not None}
         said = ", ".join(f"{name} {item}" for name, item in items.items())
         return said if all(items.values()) and len(said) <= _MOST_SHORT else ""
@@ -97,32 +103,30 @@ def layers(candidate: Candidate, most: int = MOST_LAYERS) -> Iterator[Table]:
     runs and why, the noise of its weights where it was measured, and ranges of activations."""
     for record in candidate.history:
         held = record.statistics
-        rows = list(_nodes(held.get("weighted"), held.get("sqnr_db")))
+        weighted = as_mapping(held.get("weighted"))
+        rows = list(islice(_nodes(weighted, as_mapping(held.get("sqnr_db"))), most))
         if rows:
             columns = len(NODE_HEADINGS) - all(row[-1].sort is None for row in rows)
-            held_rows = [row[:columns] for row in rows]
-            caption = f"{record.step}: nodes with weights"
-            yield _limited(caption, NODE_HEADINGS[:columns], held_rows, most)
-        ranges, seen = held.get("ranges"), held.get("seen")
-        if isinstance(ranges, Mapping) and ranges:
-            spans = [
-                (Cell(str(name)), _range(kept), _range((as_mapping(seen)).get(name)))
-                for name, kept in ranges.items()
-            ]
-            yield _limited(f"{record.step}: ranges of activations", RANGE_HEADINGS, spans, most)
+            count = sum(len(each) for each in weighted.values() if isinstance(each, list | dict))
+            caption = f"{record.step}: nodes with weights{_more(count, most)}"
+            yield Table(caption, NODE_HEADINGS[:columns], tuple(row[:columns] for row in rows))
+        ranges, seen = as_mapping(held.get("ranges")), as_mapping(held.get("seen"))
+        if ranges:
+            spans = tuple(
+                (Cell(str(name)), _range(kept), _range(seen.get(name)))
+                for name, kept in islice(ranges.items(), most)
+            )
+            caption = f"{record.step}: ranges of activations{_more(len(ranges), most)}"
+            yield Table(caption, RANGE_HEADINGS, spans)
 
 
-def _limited(
-    caption: str, headings: tuple[str, ...], rows: Sequence[tuple[Cell, ...]], most: int
-) -> Table:
-    over = len(rows) - most
-    note = f" (the first {most}; {over} more stand in result.json)" if over > 0 else ""
-    return Table(caption + note, headings, tuple(rows[:most]))
+def _more(count: int, most: int) -> str:
+    over = count - most
+    return f" (the first {most}; {over} more stand in result.json)" if over > 0 else ""
 
 
-def _nodes(weighted: Json, errors: Json) -> Iterator[tuple[Cell, ...]]:
-    noise = as_mapping(errors)
-    for kind, held in as_mapping(weighted).items():
+def _nodes(weighted: Mapping[str, Json], noise: Mapping[str, Json]) -> Iterator[tuple[Cell, ...]]:
+    for kind, held in weighted.items():
         nodes = held if isinstance(held, Mapping) else dict.fromkeys(_list(held), "")
         for node, said in nodes.items():
             held_db = noise.get(node)
@@ -147,8 +151,8 @@ def _range(value: Json) -> Cell:
     return Cell(f"{low:.4g} to {high:.4g}", sort=float(high) - float(low), number=True)
 
 
-def samples(result: RunResult) -> Iterator[SamplesView]:
-    """Flips and worst classes of every variant in the first metric."""
+def samples(result: RunResult, most: int = MOST_FLIPS) -> Iterator[SamplesView]:
+    """Flips and worst classes of every variant in the first metric, at most so many each way."""
     metric = result.scores[0].metric if result.scores else ""
     held = {(s.candidate, s.format): s for s in result.scores if s.metric == metric}
     several = len({form for _, form in held}) > 1
@@ -160,14 +164,16 @@ def samples(result: RunResult) -> Iterator[SamplesView]:
         if found is not None:
             worst = worst_classes(base, score, result.labels)
             name = f"{candidate} ({form})" if several else candidate
-            yield _samples(name, score, found, worst)
+            yield _samples(name, score, found, worst, most)
 
 
-def _samples(name: str, score: Score, found: Changes, worst: tuple[ClassDrop, ...]) -> SamplesView:
+def _samples(
+    name: str, score: Score, found: Changes, worst: tuple[ClassDrop, ...], most: int
+) -> SamplesView:
     lost, gained = len(found.lost), len(found.gained)
     ways = ("lost", "gained") if found.flips else ("worse", "better")
     summary = f"{lost} {ways[0]}, {gained} {ways[1]} of {score.samples:,} samples"
-    shown = [_limited_flips(each, score) for each in (found.lost, found.gained)]
+    shown = [_limited_flips(each[:most], score) for each in (found.lost, found.gained)]
     rows = tuple(
         (
             Cell(str(each.label), sort=each.label),
@@ -187,7 +193,7 @@ def _samples(name: str, score: Score, found: Changes, worst: tuple[ClassDrop, ..
     )
     headings = ("class", "samples", "original", name, "drop (95 %)")
     classes = Table(f"Classes of {name} that lost most", headings, rows) if rows else None
-    more = max(0, lost - MOST_FLIPS) + max(0, gained - MOST_FLIPS)
+    more = max(0, lost - most) + max(0, gained - most)
     return SamplesView(name, summary, shown[0], shown[1], more, classes)
 
 
@@ -197,5 +203,5 @@ def _limited_flips(found: Sequence[Change], score: Score) -> tuple[str, ...]:
         f"{each.sample}"
         + ("" if each.label is None else f" (class {each.label})")
         + ("" if binary else f" {each.before:.3g} → {each.after:.3g}")
-        for each in found[:MOST_FLIPS]
+        for each in found
     )

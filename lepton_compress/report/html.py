@@ -22,9 +22,9 @@ TEMPLATES = Path(__file__).parent / "templates"
 WIDE, NARROW = (860.0, 440.0), (400.0, 380.0)
 """Pictures for a screen and for a phone, so that letters keep their size."""
 
-_ALL_TEXT, _ALL_ROWS = 60_000, 1200
-"""Characters of raw statistics, for one step of each candidate, and rows of layers in one file:
-many variants of a deep model must not make it too large to send."""
+_ALL_TEXT, _ALL_ROWS, _ALL_FLIPS = 100_000, 900, 2500
+"""Characters of raw statistics, rows of layers and samples in one file: many variants of a deep
+model must not make it too large to send."""
 
 
 def html(
@@ -52,7 +52,8 @@ def html(
     script = (TEMPLATES / "report.js").read_text(encoding="utf-8")
     texts = list(recipes) or [None] * len(results)
     pairs = zip(results, texts, strict=True)
-    share = 1 / max(1, sum(len(result.candidates) for result in results))
+    steps = sum(len(one.history) for result in results for one in result.candidates)
+    share = 1 / max(1, steps)
     runs = [_run(number, result, recipe, share) for number, (result, recipe) in enumerate(pairs)]
     return world.get_template("report.html.j2").render(
         title=", ".join(dict.fromkeys(result.recipe for result in results)),
@@ -74,9 +75,10 @@ def _hash(text: str) -> str:
 
 
 def _run(number: int, result: RunResult, recipe: str | None, share: float) -> dict[str, Any]:
-    """A run; `share` is what each candidate may take of the room for details."""
+    """A run; `share` is what each step may take of the room for details."""
     text = min(details.MOST_TEXT, int(_ALL_TEXT * share))
-    rows = min(details.MOST_LAYERS, max(10, int(_ALL_ROWS * share)))
+    rows = min(details.MOST_LAYERS, max(4, int(_ALL_ROWS * share)))
+    flips = min(details.MOST_FLIPS, max(10, int(_ALL_FLIPS * share)))
     targets = [choice.target for choice in result.chosen]
     metrics = {score.metric for score in result.scores}
     place = result.environment.get("recipe.yaml")
@@ -105,7 +107,7 @@ def _run(number: int, result: RunResult, recipe: str | None, share: float) -> di
             }
             for candidate in result.candidates
         ],
-        "samples": list(details.samples(result)),
+        "samples": list(details.samples(result, flips)),
         "environment": sections.environment(result),
         "recipe": recipe,
         "command": f"lepton-compress run {shlex.quote(place)}" if isinstance(place, str) else None,

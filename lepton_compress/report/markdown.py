@@ -98,7 +98,7 @@ def _gates(result: RunResult) -> Iterator[str]:
     yield from ("", "## Gates", "")
     yield from _verdicts(bad) if bad else ["Every variant passes every gate."]
     if good:
-        said = f"{len(good)} {'verdicts' if len(good) > 1 else 'verdict'} that pass"
+        said = f"{len(good)} verdicts that pass" if len(good) > 1 else "one verdict that passes"
         yield from ("", f"<details><summary>{said}</summary>", "", *_verdicts(good))
         yield from ("", "</details>")
 

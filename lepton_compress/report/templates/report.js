@@ -46,7 +46,8 @@
   const explain = (mark) => {
     const name = document.createElement("b");
     name.textContent = mark.dataset.name;
-    tip.replaceChildren(name, mark.dataset.details);
+    const said = mark.getAttribute("aria-label").slice(mark.dataset.name.length + 2);
+    tip.replaceChildren(name, said.replaceAll("; ", "\n"));
     tip.hidden = false;
     const at = mark.querySelector(".reach").getBoundingClientRect();
     const left = Math.min(Math.max(8, at.right + 6), innerWidth - tip.offsetWidth - 8);
