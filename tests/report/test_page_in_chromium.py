@@ -30,7 +30,9 @@ document.querySelector("iframe").addEventListener("load", (event) => {
   const view = event.target.contentWindow, page = view.document, seen = {};
   const all = (what) => [...page.querySelectorAll(what)];
   const visible = (what) => all(what).filter((each) => each.getClientRects().length > 0);
-  const note = (name, what) => { try { seen[name] = what(); } catch (error) { seen[name] = String(error); } };
+  const note = (name, what) => {
+    try { seen[name] = what(); } catch (error) { seen[name] = String(error); }
+  };
   STEPS
   document.getElementById("seen").textContent = JSON.stringify(seen);
 });
