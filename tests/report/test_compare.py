@@ -56,7 +56,7 @@ def test_a_wide_terminal_shows_all_and_a_narrow_one_no_brackets(tmp_path: Path) 
     assert re.search(r"int8 .* 97\.00 -> 50\.00 % .* \(.* to .*\)", wide)
     assert "(0.50x)" not in narrow
     assert "60.0 -> 30.0 KB" in narrow, "a cell that is cut would be a wrong number"
-    middle = shown(held, 120)
+    middle = shown(held, 130)
     assert "(0.50x)" not in middle
     assert "0.00 % (-46.20 to 46.20)" in middle, "the paired interval goes last"
 
