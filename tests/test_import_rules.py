@@ -64,7 +64,7 @@ STAGES = {
 """What a stage may import beside that: never another stage, only the helper modules named here."""
 
 COMPOSERS = ["job", "branches", "keys", "plan", "requirements", "plugins", "doctor", "cache"]
-COMPOSERS += ["compare", "joined"]
+COMPOSERS += ["compare", "joined", "tracking"]
 COMPOSERS += ["scaffold", "pipeline", "library", "__init__"]
 """They put the stages together. Each may import every stage, and the composers before it."""
 
@@ -75,7 +75,7 @@ PLACED = {*FOUNDATION, *STAGES, *COMPOSERS, *TERMINAL}
 
 FRAMEWORKS = {"torch", "onnx", "onnxruntime", "onnxscript", "onnxsim", "numpy", "torch_pruning"}
 FRAMEWORKS |= {"neural_compressor", "safetensors", "sklearn", "scipy"}
-FRAMEWORKS |= {"jinja2", "markupsafe", "matplotlib"}
+FRAMEWORKS |= {"jinja2", "markupsafe", "matplotlib", "mlflow"}
 
 IMPLEMENTATIONS = {
     "compress.channels": {"torch", "torch_pruning"},
