@@ -13,7 +13,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from lepton_compress import recipe, registry, units
+from lepton_compress import budget, recipe, registry, units
 
 ROOT = Path(__file__).resolve().parent.parent
 HEAD = """# The recipe
@@ -41,7 +41,7 @@ folder; keys of the including file replace them. YAML anchors work; top-level ke
 SECTIONS = (
     ("model", recipe.ModelSpec),
     ("targets[]", recipe.TargetSpec),
-    ("gates", recipe.Gates),
+    ("gates", budget.Gates),
     ("measure", recipe.Measure),
 )
 GATES = """
@@ -50,7 +50,13 @@ Every gate is written as its limit, or as a mapping with `limit` and:
 - `strict: true`: judge by the whole 95 % interval instead of the measured point. An interval that
   holds the limit is INCONCLUSIVE, which does not pass.
 - `targets: [name]`: only there. Without it, a gate about latency or memory holds on each target.
-- `metric: name` (`score` and `drop`), `percentile: p90` (`latency`).
+- `metric: name` (gates on a score or its drop), `percentile: p90` (`latency`).
+- `samples: 20` (`worst_class`, `worst_slice`): a class or slice with fewer is INCONCLUSIVE.
+
+`worst_class` and `worst_slice` look at many parts of the data, one of which is bad by chance: they
+FAIL where a part is proven to be beyond the limit, corrected for their number by Holm's method, and
+are INCONCLUSIVE where only its measured point is. An INCONCLUSIVE verdict says how many samples
+would decide. The same gates in a file of their own are a budget: see [gates in CI](ci.md).
 
 An artifact is chosen for a target if it passes every gate and beats the original there. A gate on
 something that could not be measured is NOT_MEASURED, which does not pass either.
@@ -82,7 +88,7 @@ def _lines() -> Iterator[str]:
         yield f"\n## `{name}`\n"
         yield _doc(model) + "\n"
         yield from _table(model)
-        if model is recipe.Gates:
+        if model is budget.Gates:
             yield GATES
     for kind in registry.KINDS:
         yield f"\n## {kind.capitalize()}s\n"
@@ -103,7 +109,7 @@ def _inner(annotation: Any) -> type[BaseModel] | None:
     """The parameter model that a field holds, if it is one with keys of its own."""
     for each in (annotation, *typing.get_args(annotation)):
         plain = isinstance(each, type) and issubclass(each, registry.Params)
-        if plain and not issubclass(each, recipe.Gate):
+        if plain and not issubclass(each, budget.Gate):
             return each
     return None
 

@@ -31,10 +31,13 @@ class Split:
     Attributes:
         inputs: name to array, each (samples, ...).
         targets: (samples, ...), or None where the samples are unlabelled.
+        slices: name to a column (samples,) of booleans, whole numbers or texts, by which to look
+            at parts of the data.
     """
 
     inputs: Mapping[str, Any]
     targets: Any | None = None
+    slices: Mapping[str, Any] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(next(iter(self.inputs.values()))) if self.inputs else 0
@@ -46,9 +49,10 @@ class Split:
             ValueError: the names differ (a single input may have any name on either side).
         """
         if set(names) == set(self.inputs):
-            return Split({name: self.inputs[name] for name in names}, self.targets)
+            held = {name: self.inputs[name] for name in names}
+            return dataclasses.replace(self, inputs=held)
         if len(names) == 1 == len(self.inputs):
-            return Split({names[0]: next(iter(self.inputs.values()))}, self.targets)
+            return dataclasses.replace(self, inputs={names[0]: next(iter(self.inputs.values()))})
         raise ValueError(
             f"the data has the inputs {', '.join(self.inputs)}, "
             f"but the model takes {', '.join(names)}"
@@ -124,6 +128,38 @@ class Observer(Protocol):
 
 
 @dataclass(frozen=True)
+class MetricOutcome:
+    """What a metric gives back.
+
+    Attributes:
+        value: the metric over all samples; NaN says that it has none.
+        higher_is_better: which way is up.
+        outcomes: one number a sample whose mean is `value`, or None if it is not a mean.
+        resamples: of a metric that is no mean, on how many bootstrap resamples of the samples to
+            compute it again; 0 leaves it without intervals.
+    """
+
+    value: float
+    higher_is_better: bool
+    outcomes: Any | None = None
+    resamples: int = 0
+
+
+Measure = Callable[[Mapping[str, Any], Any], MetricOutcome]
+"""A metric with its parameters bound: outputs by name and targets to the outcome."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where an artifact is to run: a target of the recipe, in what a measurement needs of it."""
+
+    name: str
+    runtime: str
+    batch: int
+    threads: int
+
+
+@dataclass(frozen=True)
 class StepContext:
     """What a step may use beside the model and its parameters.
 
@@ -133,7 +169,9 @@ class StepContext:
         seed: of every random choice.
         threads: how many threads to compute with; part of what makes results repeatable.
         observer: where to report progress.
-        targets: names of the recipe's targets.
+        targets: the recipe's targets; for steps that measure.
+        metric: the recipe's first metric; for steps that measure.
+        folder: that files named in parameters are relative to.
     """
 
     data: Dataset
@@ -141,7 +179,9 @@ class StepContext:
     seed: int
     threads: int
     observer: Observer
-    targets: tuple[str, ...] = ()
+    targets: tuple[Place, ...] = ()
+    metric: Measure | None = None
+    folder: Path = Path()
 
 
 @dataclass(frozen=True)
@@ -149,33 +189,25 @@ class StepOutcome:
     """What a step gives back.
 
     `changed` must be true exactly if the model differs; the pipeline checks it. A step that found
-    nothing to do says False, which ends the run with `notes` as the reason.
+    nothing to do says False, which ends the run with `notes` as the reason, unless it has
+    `declined`: then the model goes on as it is.
+
+    Attributes:
+        declined: why the step, having measured, leaves the model as it is; empty where it does not.
+        unmet: what was asked of the step and is not met; the candidate fails by it.
     """
 
     model: Model
     changed: bool
     statistics: dict[str, Json] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class MetricOutcome:
-    """What a metric gives back.
-
-    Attributes:
-        value: the metric over all samples; NaN says that it has none.
-        higher_is_better: which way is up.
-        outcomes: one number a sample whose mean is `value`, or None if it is not a mean.
-    """
-
-    value: float
-    higher_is_better: bool
-    outcomes: Any | None = None
+    declined: str = ""
+    unmet: str = ""
 
 
 @dataclass(frozen=True)
 class StepRecord:
-    """A step as it was carried out."""
+    """A step as it was carried out; `declined` and `unmet` as in `StepOutcome`."""
 
     step: str
     parameters: dict[str, Json]
@@ -184,6 +216,8 @@ class StepRecord:
     cached: bool
     statistics: dict[str, Json] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    declined: str = ""
+    unmet: str = ""
 
 
 @dataclass(frozen=True)
@@ -248,6 +282,8 @@ class Score:
         value: the metric.
         interval: 95 % confidence interval of `value`.
         outcomes: one number a sample, whose mean is `value`; None if the metric is not a mean.
+        replicates: of a metric that is no mean, its value on bootstrap resamples of the samples;
+            the n-th resample is the same for every artifact.
         drop: how much worse than the baseline (positive is worse), or None for the baseline.
         drop_interval: 95 % interval of `drop`, paired by sample.
     """
@@ -262,11 +298,90 @@ class Score:
     outcomes: tuple[float, ...] | None = None
     drop: float | None = None
     drop_interval: tuple[float, float] | None = None
+    replicates: tuple[float, ...] | None = None
 
     @property
     def is_share(self) -> bool:
         """Whether it is read as a share of one, in per cent, as an accuracy is and an error not."""
         return self.higher_is_better and abs(self.value) <= 1
+
+
+@dataclass(frozen=True)
+class Group:
+    """A part of the evaluation data, and how an artifact does on it.
+
+    Attributes:
+        name: the class's number, or the slice's name.
+        value: mean outcome of the metric over the part's samples.
+        drop: how much worse than the baseline's artifact on the same samples.
+        drop_interval: its 95 % interval, paired by sample, of this part alone: a reader of many
+            parts corrects for their number.
+    """
+
+    kind: Literal["class", "slice"]
+    name: str
+    metric: str
+    samples: int
+    value: float
+    drop: float
+    drop_interval: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Corrupted:
+    """A metric on evaluation samples that were corrupted, at a severity from 1 to 5."""
+
+    corruption: str
+    severity: int
+    metric: str
+    samples: int
+    value: float
+    drop: float
+    drop_interval: tuple[float, float] | None
+
+
+@dataclass(frozen=True)
+class Behaviour:
+    """How an artifact's predictions compare with those of the baseline's artifact.
+
+    Attributes:
+        flips: samples whose predicted class is another one; None where no class is predicted.
+        negative_flips: samples that the baseline had right and this has wrong.
+        calibration_error: expected calibration error (Guo et al., ICML 2017, 15 equal bins).
+        calibration_interval: its 95 % bootstrap interval.
+        confusion: rows are the true classes, columns the predicted ones; None for many classes.
+        reason: why there are no predictions to compare.
+    """
+
+    candidate: str
+    format: str
+    samples: int
+    flips: int | None = None
+    negative_flips: int | None = None
+    calibration_error: float | None = None
+    calibration_interval: tuple[float, float] | None = None
+    confusion: tuple[tuple[int, ...], ...] | None = None
+    groups: tuple[Group, ...] = ()
+    corrupted: tuple[Corrupted, ...] = ()
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """How much of an artifact its runtime computes in integers, as it really ran it.
+
+    Attributes:
+        nodes, integer_nodes: computing nodes; those folded when the model is loaded do not count.
+        macs, integer_macs: multiply-accumulates of one sample; None where a shape is not known.
+    """
+
+    candidate: str
+    format: str
+    runtime: str
+    nodes: int
+    integer_nodes: int
+    macs: int | None
+    integer_macs: int | None
 
 
 @dataclass(frozen=True)
@@ -319,7 +434,11 @@ class Status(enum.StrEnum):
 
 @dataclass(frozen=True)
 class Verdict:
-    """One gate on one artifact (on one target, where the gate is about a target)."""
+    """One gate on one artifact (on one target, where the gate is about a target).
+
+    `needed` tells of an inconclusive one about how many samples (or rounds, for a latency) would
+    decide it, if they go on as those measured; None where that cannot be told.
+    """
 
     candidate: str
     format: str
@@ -331,6 +450,7 @@ class Verdict:
     limit: float
     strict: bool
     reason: str
+    needed: int | None = None
 
 
 @dataclass(frozen=True)
@@ -388,6 +508,8 @@ class RunResult:
     chosen: tuple[Choice, ...]
     passed: bool
     notes: tuple[str, ...] = ()
+    behaviours: tuple[Behaviour, ...] = ()
+    coverages: tuple[Coverage, ...] = ()
     fronts: tuple[Front, ...] = ()
     labels: tuple[int, ...] = ()
     folder: Path | None = None

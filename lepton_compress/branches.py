@@ -8,6 +8,7 @@ common beginnings are one node and finished ones come from the store.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import json
 import logging
@@ -23,6 +24,7 @@ from lepton_compress.artifacts import (
     Form,
     Model,
     Observer,
+    Place,
     StepContext,
     StepOutcome,
     StepRecord,
@@ -30,7 +32,7 @@ from lepton_compress.artifacts import (
 from lepton_compress.errors import InputError, PluginError
 from lepton_compress.job import Job
 from lepton_compress.load import forms
-from lepton_compress.provenance import code_digest, cpu, file_code_digest
+from lepton_compress.provenance import code_digest, cpu, file_code_digest, file_digest
 from lepton_compress.recipe import BASELINE, StepUse
 from lepton_compress.registry import Plugin
 from lepton_compress.store import Entry, Store, key
@@ -101,6 +103,7 @@ def _stepped(job: Job, node: Node, step: StepUse, place: tuple[str | int, ...]) 
         parent=node.key,
         step=step.name,
         parameters=step.bound().model_dump(mode="json"),
+        files=_files(job, step, place),
         code=code_digest(plugin.function),
         data=job.data.fingerprint,
         model=job.origin.fingerprint,
@@ -108,8 +111,34 @@ def _stepped(job: Job, node: Node, step: StepUse, place: tuple[str | int, ...]) 
         threads=job.recipe.threads,
         # Steps choose by it, and sums differ in their last bits from one to the next.
         processor=[cpu()["machine"], cpu()["extensions"]],
+        **(_measured_by(job) if plugin.measures else {}),
     )
     return Node(mark, node.form, node, step, place)
+
+
+def places(job: Job) -> tuple[Place, ...]:
+    """The recipe's targets."""
+    return tuple(
+        Place(each.name, each.runtime, each.batch, each.threads) for each in job.recipe.targets
+    )
+
+
+def _measured_by(job: Job) -> dict[str, Any]:
+    """What a step that measures depends on beside its parameters."""
+    targets = [dataclasses.asdict(place) for place in places(job)]
+    return {"targets": targets, "metric": job.metrics[0].mark if job.metrics else None}
+
+
+def _files(job: Job, step: StepUse, place: tuple[str | int, ...]) -> dict[str, str]:
+    """Digest of each file that a step reads."""
+    found = {}
+    for name in step.bound().files():
+        path = job.source.folder / name
+        if not path.is_file():
+            where = job.source.where(*place)
+            raise InputError(f"no such file {name}", where=where, mend="paths are of the recipe's")
+        found[name] = file_digest(path)
+    return found
 
 
 class Branches:
@@ -168,6 +197,8 @@ class Branches:
             "seconds": round(seconds, 3),
             "statistics": outcome.statistics,
             "notes": list(outcome.notes),
+            "declined": outcome.declined,
+            "unmet": outcome.unmet,
         }
         if node.form == "graph":
             details["graph"] = _facts(self._models[node.key])
@@ -197,14 +228,16 @@ class Branches:
             seed=self.job.recipe.seed,
             threads=self.job.recipe.threads,
             observer=self.observer,
-            targets=tuple(target.name for target in self.job.recipe.targets),
+            targets=places(self.job),
+            metric=self.job.metrics[0].measure if self.job.metrics else None,
+            folder=self.job.source.folder,
         )
         mark = forms.fingerprint(before)
         where = self.job.source.where(*place)
         with _told_of(where):
             outcome: StepOutcome = plugin.call(before, step.bound(), context)
         _check_claims(plugin, mark, before, outcome)
-        if not outcome.changed:
+        if not outcome.changed and not outcome.declined:
             reason = "; ".join(outcome.notes) or "no reason given"
             raise InputError(
                 f"the step {step.name} matches nothing in this model ({reason})",
@@ -236,6 +269,8 @@ def _check_claims(plugin: Plugin, mark: str, before: Model, outcome: StepOutcome
     except (TypeError, ValueError) as error:
         raise PluginError(f"its statistics are not JSON ({error})", where=where) from error
     differs = forms.fingerprint(outcome.model) != mark
+    if outcome.changed and outcome.declined:
+        raise PluginError("declined to change the model, but says it did", where=where)
     if outcome.changed and not differs:
         raise PluginError("says it changed the model, but the model is the same", where=where)
     if not outcome.changed and differs:
@@ -248,10 +283,12 @@ def _record(entry: Entry) -> StepRecord:
         step=about["step"],
         parameters=about["parameters"],
         seconds=about["seconds"],
-        changed=True,
+        changed=not about["declined"],
         cached=not entry.fresh,
         statistics=about["statistics"],
         notes=tuple(about["notes"]),
+        declined=about["declined"],
+        unmet=about["unmet"],
     )
 
 

@@ -15,6 +15,7 @@ import typer
 from lepton_compress import __version__
 from lepton_compress.boundary import guarded, keep_log, working
 from lepton_compress.commands import caching, looking, naming
+from lepton_compress.gate_command import gating
 from lepton_compress.options import WORKSPACE, AsJson, RecipePath, TrustPickle, Workspace
 from lepton_compress.reporting import reporting
 
@@ -127,6 +128,7 @@ def schema(as_json: AsJson = True) -> None:
 
 
 app.add_typer(looking)
+app.add_typer(gating)
 app.add_typer(reporting)
 app.add_typer(naming, name="plugins")
 app.add_typer(caching, name="cache")

@@ -66,7 +66,7 @@ def inspect(
     """Show operators, parameters, MACs and shapes of a model.
 
     MODEL is an .onnx, .pt2 or .safetensors file, path.py:factory, a run's folder or result.json,
-    or a folder of the workspace's store.
+    a run's saved ranges, or a folder of the workspace's store.
     """
     with working(quiet=as_json) as stage:
         from lepton_compress.inspect import subject

@@ -174,7 +174,9 @@ def _scores(
         paired = same_data and outcomes.comparable(score, counterpart)
         changed = outcomes.changes(score, counterpart) if paired else None
         sign = 1.0 if score.higher_is_better else -1.0
-        found = evaluate.compare(score, counterpart) if paired else None
+        drawn = [len(each.replicates or ()) for each in (score, counterpart)]
+        resampled = same_data and drawn[0] == drawn[1] > 0
+        found = evaluate.compare(score, counterpart) if paired or resampled else None
         yield ScorePair(
             metric=score.metric,
             is_share=score.is_share and counterpart.is_share,

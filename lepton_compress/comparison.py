@@ -35,8 +35,9 @@ class ScorePair:
 
     Attributes:
         drop: how much worse the second is, in the metric's unit.
-        interval: 95 %, paired by sample; None where the samples are not the same or not known.
-        lost, gained: samples that got worse and better; None as `interval`.
+        interval: 95 %, paired by sample, or by resample where the metric is no mean; None where
+            the samples are not the same or not known.
+        lost, gained: samples that got worse and better; None where outcomes are not known.
     """
 
     metric: str

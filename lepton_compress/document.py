@@ -55,25 +55,25 @@ def show(key: Key) -> str:
     return text.removeprefix(".")
 
 
-def read_document(path: Path) -> Document:
+def read_document(path: Path, *, start: str = "begin with `version: 1`") -> Document:
     """Read a YAML file whose top level is a mapping, with what it includes.
 
     A top-level `include` names a file, or a list of files, relative to the one that says it; keys
     of the including file replace those of the included, and later files those of earlier ones. An
     included file may not include another. Top-level keys that start with `x-` hold anchors for use
-    elsewhere and are dropped.
+    elsewhere and are dropped. `start` is what to tell who wrote nothing yet.
 
     Raises:
         RecipeError: the file cannot be read, is not YAML, or is over the limits.
     """
-    document = _read_one(path)
+    document = _read_one(path, start)
     merged = Document(path, {})
     for key, name in _includes(document):
         file = path.parent / name
         if not file.is_file():
             mend = "write the path relative to the file that includes it"
             raise RecipeError(f"no file {name!r}", where=document.where(key), mend=mend)
-        base = _read_one(file)
+        base = _read_one(file, start)
         if "include" in base.value:
             where, mend = base.where(("include",)), f"let {path.name} include both"
             raise RecipeError("an included file may not include another", where=where, mend=mend)
@@ -99,7 +99,7 @@ def _overlay(below: Document, above: Document) -> None:
     below.lines |= {key: at for key, at in above.lines.items() if key and key[0] in kept}
 
 
-def _read_one(path: Path) -> Document:
+def _read_one(path: Path, start: str) -> Document:
     text = _read_text(path)
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
@@ -116,7 +116,7 @@ def _read_one(path: Path) -> Document:
         problem = problem.replace("<stream end>", "the end of the file")
         mend = "indent with spaces" if r"'\t'" in problem else "look there and at the line before"
         raise RecipeError(problem, where=where, mend=mend) from error
-    mend = "begin with `version: 1`"
+    mend = start
     if node is None:
         raise RecipeError("the file is empty", where=str(path), mend=mend)
     if not isinstance(node, yaml.MappingNode):

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from lepton_compress.targets.runner import Runner
 
 _BATCH = 64
+_LEAST_RESAMPLES, _MOST_NUMBERS = 100, 50_000_000
+"""The numbers that all resamples together may draw, beyond the least."""
+Measure = Callable[["Mapping[str, np.ndarray]", "np.ndarray"], MetricOutcome]
 _MOST_CLASSES = 1000
 
 
@@ -38,7 +41,7 @@ def predict(runner: Runner, samples: Split, observer: Observer) -> dict[str, np.
 
 
 def score(
-    measure: Callable[[Mapping[str, np.ndarray], np.ndarray], MetricOutcome],
+    measure: Measure,
     outputs: Mapping[str, np.ndarray],
     targets: np.ndarray,
     *,
@@ -63,6 +66,10 @@ def score(
         terms = None if made.outcomes is None else np.asarray(made.outcomes, dtype=np.float64)
     except (TypeError, ValueError) as error:
         raise PluginError(f"its value or outcomes are no numbers ({error})", where=where) from error
+    replicates = None
+    if terms is None and math.isfinite(value) and made.resamples:
+        replicates = _replicates(measure, outputs, targets, made.resamples)
+        interval = statistics.replicate_interval(replicates, value) or interval
     if terms is not None and math.isfinite(value):
         if terms.shape != (len(targets),) or not math.isclose(
             terms.mean(), value, rel_tol=1e-6, abs_tol=1e-9
@@ -80,6 +87,19 @@ def score(
         interval=interval,
         samples=len(targets),
         outcomes=outcomes,
+        replicates=replicates,
+    )
+
+
+def _replicates(
+    measure: Measure, outputs: Mapping[str, np.ndarray], targets: np.ndarray, count: int
+) -> tuple[float, ...]:
+    """The metric on bootstrap resamples, fewer where there is much to compute on."""
+    size = max(sum(array.size for array in outputs.values()), 1)
+    count = min(count, max(_LEAST_RESAMPLES, _MOST_NUMBERS // size))
+    return tuple(
+        float(measure({name: array[rows] for name, array in outputs.items()}, targets[rows]).value)
+        for rows in statistics.resamples(len(targets), count=count)
     )
 
 
@@ -97,14 +117,27 @@ def labels(targets: np.ndarray | None) -> tuple[int, ...]:
 
 def compare(baseline: Score, score: Score) -> Score:
     """The score with how much worse it is than the baseline's, paired by sample."""
+    drop, interval = drop_of(baseline, score)
+    return replace(score, drop=drop, drop_interval=interval)
+
+
+def drop_of(baseline: Score, score: Score) -> tuple[float, tuple[float, float] | None]:
+    """How much worse a score is than another on the same samples, and its 95 % interval.
+
+    The interval is paired by sample where both keep their outcomes, and by resample where both
+    keep their replicates; else there is none.
+    """
     import numpy as np
 
     sign = 1.0 if score.higher_is_better else -1.0
-    drop, interval = sign * (baseline.value - score.value), None
+    drop = sign * (baseline.value - score.value) + 0.0
     if baseline.outcomes is not None and score.outcomes is not None:
-        drop, interval = statistics.paired_drop_interval(
+        return statistics.paired_drop_interval(
             np.asarray(baseline.outcomes),
             np.asarray(score.outcomes),
             higher_is_better=score.higher_is_better,
         )
-    return replace(score, drop=drop, drop_interval=interval)
+    if baseline.replicates is not None and score.replicates is not None:
+        losses = sign * (np.asarray(baseline.replicates) - np.asarray(score.replicates))
+        return drop, statistics.replicate_interval(losses, drop)
+    return drop, None

@@ -8,88 +8,79 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from lepton_compress.artifacts import (
     Artifact,
     Choice,
+    Group,
     Parity,
     Profile,
     Score,
     Status,
+    StepRecord,
     Verdict,
 )
-from lepton_compress.recipe import Gate, LatencyGate, Recipe, ScoreGate
+from lepton_compress.budget import (
+    PARITY_LIMIT,
+    PER_TARGET,
+    DurationGate,
+    FactorGate,
+    Gate,
+    Gates,
+    GroupGate,
+    LatencyGate,
+    SizeGate,
+)
+from lepton_compress.readings import LEVEL, Reading, absent, beyond, groups, needed, read, same
+from lepton_compress.readings import Measured as Measured
+from lepton_compress.recipe import Recipe
 from lepton_compress.units import show_bytes, show_percent, show_seconds
 
 PARITY = "parity"
 """Always judged: an artifact that does not compute what its source does is never chosen."""
+VALUE = "value"
+"""Judged where a metric gives no number, asked for by a gate or not."""
 RUNS = "runs"
 """Judged where a target could not run an artifact, which is then not chosen for it."""
 
-Interval = tuple[float, float]
 Shower = Callable[[float], str]
-
-
-@dataclass(frozen=True)
-class Measured:
-    """Everything a run measured, in the order of its artifacts."""
-
-    baseline: str
-    artifacts: Sequence[Artifact]
-    parities: Sequence[Parity]
-    scores: Sequence[Score]
-    profiles: Sequence[Profile]
-
-    def parities_of(self, artifact: Artifact) -> list[Parity]:
-        """The checks of an artifact and of what it was made from."""
-        return [each for each in self.parities if _same(each, artifact)]
-
-    def score_of(self, artifact: Artifact, metric: str) -> Score | None:
-        """An artifact's score in a metric."""
-        found = (s for s in self.scores if _same(s, artifact) and s.metric == metric)
-        return next(found, None)
-
-    def profile_of(self, artifact: Artifact, target: str) -> Profile | None:
-        """What an artifact costs on a target."""
-        found = (p for p in self.profiles if _same(p, artifact) and p.target == target)
-        return next(found, None)
-
-    def baseline_of(self, artifact: Artifact) -> Artifact | None:
-        """The baseline's artifact of the same format."""
-        wanted = (self.baseline, artifact.format)
-        return next((a for a in self.artifacts if (a.candidate, a.format) == wanted), None)
-
-
-@dataclass(frozen=True)
-class _Reading:
-    """One measured value on its way to a verdict. An exact one is its own interval."""
-
-    observed: float | None
-    interval: Interval | None
-    at_most: bool
-    missing: str = ""
-    share: bool = False
-
-
-def _exact(value: float) -> _Reading:
-    return _Reading(float(value), (float(value), float(value)), True)
 
 
 def judge(recipe: Recipe, measured: Measured) -> tuple[Verdict, ...]:
     """A verdict for every artifact, gate and (where it matters) target."""
+    metric, targets = recipe.metrics[0].title, [target.name for target in recipe.targets]
+    return judge_gates(recipe.gates, measured, metric=metric, targets=targets)
+
+
+def judge_gates(
+    gates: Gates, measured: Measured, *, metric: str, targets: Sequence[str]
+) -> tuple[Verdict, ...]:
+    """As `judge`, by gates that stand alone; `metric` is the one that they look at by default."""
     verdicts = []
     for artifact in measured.artifacts:
-        verdicts.append(_judge_parity(artifact, measured.parities_of(artifact)))
+        verdicts.append(_judge_parity(artifact, measured.parities_of(artifact), gates))
+        verdicts += [_judge_step(artifact, each) for each in measured.unmet_of(artifact)]
         verdicts += [
             _judge_failure(profile)
             for profile in measured.profiles
-            if _same(profile, artifact) and profile.status == "failed"
+            if same(profile, artifact) and profile.status == "failed"
         ]
-        for name, gate in recipe.gates.items():
-            for target in _targets(recipe, name, gate):
-                reading = _read(name, gate, artifact, target, recipe, measured)
-                verdicts.append(_decide(name, gate, artifact, target, reading))
+        verdicts += [
+            _judge_value(score)
+            for score in measured.scores
+            if same(score, artifact) and math.isnan(score.value)
+        ]
+        for name, gate in gates.items():
+            if name == PARITY:
+                continue
+            for target in _targets(targets, name, gate):
+                if isinstance(gate, GroupGate):
+                    made = _judge_groups(name, gate, artifact, target, metric, measured)
+                else:
+                    reading = read(name, gate, artifact, target, metric, measured)
+                    made = decide(name, gate, artifact, target, reading)
+                verdicts.append(made)
     return tuple(verdicts)
 
 
@@ -107,7 +98,9 @@ def passed(recipe: Recipe, choices: Iterable[Choice], verdicts: Iterable[Verdict
     return all(choice.met for choice in choices)
 
 
-def _judge_parity(artifact: Artifact, parities: Sequence[Parity]) -> Verdict:
+def _judge_parity(artifact: Artifact, parities: Sequence[Parity], gates: Gates) -> Verdict:
+    asked = gates.parity.limit if gates.parity else PARITY_LIMIT
+    parities = [replace(each, limit=min(each.limit, asked)) for each in parities]
     worst = max(
         (p.value / p.limit if p.value == p.value else math.inf for p in parities), default=None
     )
@@ -129,6 +122,14 @@ def _judge_parity(artifact: Artifact, parities: Sequence[Parity]) -> Verdict:
     )
 
 
+def _judge_step(artifact: Artifact, record: StepRecord) -> Verdict:
+    name = f"step {record.step}"
+    one, fail, unlimited = artifact, Status.FAIL, math.nan
+    return Verdict(
+        one.candidate, one.format, None, name, fail, None, None, unlimited, False, record.unmet
+    )
+
+
 def _judge_failure(profile: Profile) -> Verdict:
     one, why = profile, f"cannot run there ({profile.reason})"
     fail, unlimited = Status.FAIL, math.nan
@@ -137,72 +138,78 @@ def _judge_failure(profile: Profile) -> Verdict:
     )
 
 
-def _targets(recipe: Recipe, name: str, gate: Gate) -> list[str | None]:
+def _judge_value(score: Score) -> Verdict:
+    one, why = score, f"{score.metric} gives no number"
+    none, unlimited = Status.NOT_MEASURED, math.nan
+    return Verdict(one.candidate, one.format, None, VALUE, none, None, None, unlimited, False, why)
+
+
+def _targets(known: Sequence[str], name: str, gate: Gate) -> list[str | None]:
     if gate.targets:
         return list(gate.targets)
-    same_everywhere = name in ("score", "drop", "size", "size_ratio")
-    return [None] if same_everywhere else [target.name for target in recipe.targets]
+    return [*known] if name in PER_TARGET else [None]
 
 
-def _read(
+def _judge_groups(
     name: str,
-    gate: Gate,
+    gate: GroupGate,
     artifact: Artifact,
     target: str | None,
-    recipe: Recipe,
+    metric: str,
     measured: Measured,
-) -> _Reading:
-    if isinstance(gate, ScoreGate):
-        metric = gate.metric or recipe.metrics[0].name
-        score = measured.score_of(artifact, metric)
-        if score is None or math.isnan(score.value):
-            why = "has no value" if score else "was not measured"
-            return _Reading(None, None, True, f"{metric} {why}")
-        if name == "score":
-            lower = not score.higher_is_better
-            return _Reading(score.value, _known(score.interval), lower, share=score.is_share)
-        if artifact.candidate == measured.baseline:
-            exact = _exact(0.0)  # it is what the others are compared with
-            return replace(exact, share=score.is_share)
-        interval, missing = _known(score.drop_interval), "nothing to compare with"
-        return _Reading(score.drop, interval, True, missing, share=score.is_share)
-    if name == "size":
-        return _exact(artifact.bytes)
-    if name == "size_ratio":
-        base = measured.baseline_of(artifact)
-        if base is None:
-            return _Reading(None, None, True, "the baseline has no such artifact")
-        return _exact(artifact.bytes / base.bytes)
-    profile = measured.profile_of(artifact, target or "")
-    if profile is None or profile.status != "measured":
-        why = profile.reason if profile else "was not profiled"
-        return _Reading(None, None, True, why)
-    return _read_profile(name, gate, profile)
-
-
-def _read_profile(name: str, gate: Gate, profile: Profile) -> _Reading:
-    if isinstance(gate, LatencyGate):
-        observed = profile.latency.get(gate.percentile)
-        missing = f"{profile.samples} samples are too few for {gate.percentile}"
-        return _Reading(observed, profile.interval.get(gate.percentile), True, missing)
-    if name == "latency_ratio":
-        return _Reading(profile.ratio, profile.ratio_interval, True, "the baseline has no latency")
-    if name == "cold_start":
-        return _Reading(profile.cold_start, None, True, "not measured")
-    peak = profile.peak_memory
-    return _Reading(None if peak is None else float(peak), None, True, "not measured")
-
-
-def _known(interval: Interval | None) -> Interval | None:
-    return None if interval is None or any(math.isnan(end) for end in interval) else interval
-
-
-def _decide(
-    name: str, gate: Gate, artifact: Artifact, target: str | None, reading: _Reading
 ) -> Verdict:
+    """The worst part of the data: proven to be beyond the limit, or not, or not to be told."""
+    parts, why = groups(name, gate, artifact, metric, measured)
+    score = measured.score_of(artifact, gate.metric or metric)
+    if not parts or score is None:
+        return decide(name, gate, artifact, target, absent(why))
+    shown, limit = _shower(gate, share=score.is_share), gate.limit
+    bound = f"at most {shown(limit)} asked"
+    worst = max(parts, key=lambda each: each.drop)
+    kind = worst.kind
+
+    def verdict(status: Status, about: Group, reason: str, count: int | None = None) -> Verdict:
+        one = artifact
+        where = (one.candidate, one.format, target, name, status, about.drop, about.drop_interval)
+        return Verdict(*where, float(limit), gate.strict, reason, count)
+
+    proven = [each for each, p in beyond(parts, limit) if p < LEVEL and each.drop > limit]
+    if proven:
+        bad = max(proven, key=lambda each: each.drop)
+        said = f"{kind} {bad.name} lost {shown(bad.drop)} of {bad.samples} samples, {bound}"
+        return verdict(Status.FAIL, bad, said)
+    few = min(parts, key=lambda each: each.samples)
+    if few.samples < gate.samples:
+        said = f"{kind} {few.name} has {few.samples} samples, {gate.samples} are needed to judge it"
+        return verdict(Status.INCONCLUSIVE, few, said, gate.samples)
+    open_ = [each for each in parts if each.drop > limit]
+    if gate.strict:
+        open_ = [each for each in parts if max(each.drop_interval) > limit]
+    if open_:
+        doubtful = max(open_, key=lambda each: (each.drop, max(each.drop_interval)))
+        about = Reading(doubtful.drop, doubtful.drop_interval, samples=doubtful.samples)
+        count = needed(about, limit)
+        said = (
+            f"{kind} {doubtful.name} lost {shown(doubtful.drop)} of {doubtful.samples} samples, "
+            f"{bound}; among {len(parts)} that may be chance"
+        )
+        if count is not None:
+            said += f", about {count:,} samples of it would decide"
+        return verdict(Status.INCONCLUSIVE, doubtful, said, count)
+    said = f"at worst {shown(worst.drop)} in {kind} {worst.name}, {bound}"
+    return verdict(Status.PASS, worst, said)
+
+
+def decide(
+    name: str, gate: Gate, artifact: Artifact, target: str | None, reading: Reading
+) -> Verdict:
+    """The verdict of a gate on what was read for it."""
     limit = float(gate.limit)  # type: ignore[attr-defined]
-    shown = _shower(name, share=reading.share)
+    shown = _shower(gate, share=reading.share)
     status, reason = _status(reading, limit, strict=gate.strict, shown=shown)
+    count = needed(reading, limit) if status is Status.INCONCLUSIVE else None
+    if count is not None:
+        reason += f"; about {count:,} {reading.unit} would decide"
     return Verdict(
         artifact.candidate,
         artifact.format,
@@ -214,35 +221,39 @@ def _decide(
         limit,
         gate.strict,
         reason,
+        count,
     )
 
 
-def _status(reading: _Reading, limit: float, *, strict: bool, shown: Shower) -> tuple[Status, str]:
+def _status(reading: Reading, limit: float, *, strict: bool, shown: Shower) -> tuple[Status, str]:
     if reading.observed is None or math.isnan(reading.observed):
         return Status.NOT_MEASURED, reading.missing or "not measured"
     bound = f"{'at most' if reading.at_most else 'at least'} {shown(limit)}"
+    under = f" under {reading.about}" if reading.about else ""
     if not strict:
         good = reading.observed <= limit if reading.at_most else reading.observed >= limit
-        return (Status.PASS if good else Status.FAIL), f"{shown(reading.observed)}, {bound} asked"
+        said = f"{shown(reading.observed)}{under}, {bound} asked"
+        return (Status.PASS if good else Status.FAIL), said
     if reading.interval is None:
         return Status.INCONCLUSIVE, "it has no confidence interval to be strict about"
     low, high = reading.interval
     said = shown(low) if low == high else f"{shown(low)} to {shown(high)}"
-    said += f", {bound} asked"
+    said += f"{under}, {bound} asked"
     inside, outside = (
         (high <= limit, low > limit) if reading.at_most else (low >= limit, high < limit)
     )
     return (Status.PASS if inside else Status.FAIL if outside else Status.INCONCLUSIVE), said
 
 
-def _shower(name: str, *, share: bool) -> Shower:
-    if name in ("latency", "cold_start"):
+def _shower(gate: Gate, *, share: bool) -> Shower:
+    """How to write a gate's value."""
+    if isinstance(gate, (LatencyGate, DurationGate)):
         return show_seconds
-    if name in ("size", "peak_memory"):
+    if isinstance(gate, SizeGate):
         return show_bytes
-    if name in ("score", "drop"):
-        return show_percent if share else _show_number
-    return _show_factor
+    if isinstance(gate, FactorGate):
+        return _show_factor
+    return show_percent if share else _show_number
 
 
 def _select(target: str, recipe: Recipe, measured: Measured, verdicts: Sequence[Verdict]) -> Choice:
@@ -250,7 +261,7 @@ def _select(target: str, recipe: Recipe, measured: Measured, verdicts: Sequence[
         return [
             verdict
             for verdict in verdicts
-            if _same(verdict, artifact)
+            if same(verdict, artifact)
             and verdict.target in (None, target)
             and verdict.status is not Status.PASS
         ]
@@ -268,7 +279,7 @@ def _select(target: str, recipe: Recipe, measured: Measured, verdicts: Sequence[
     ]
     if better:
         best = min(better, key=rank)
-        why = _praise(best, target, recipe.metrics[0].name, measured)
+        why = _praise(best, target, recipe.metrics[0].title, measured)
         if base is None and originals:
             why += "; the original does not pass the gates"
         return Choice(target, best.candidate, best.format, why, True)
@@ -321,7 +332,7 @@ def _rank(artifact: Artifact, target: str, recipe: Recipe, measured: Measured) -
 
 def _drop(artifact: Artifact, recipe: Recipe, measured: Measured) -> float:
     """In the first metric; infinite where it is not known."""
-    score = measured.score_of(artifact, recipe.metrics[0].name)
+    score = measured.score_of(artifact, recipe.metrics[0].title)
     drop = math.nan if score is None or score.drop is None else score.drop
     return math.inf if math.isnan(drop) else drop
 
@@ -352,17 +363,13 @@ def _blame(measured: Measured, verdicts: Sequence[Verdict], target: str) -> str:
         if artifact.candidate == measured.baseline and variants:
             continue
         for verdict in verdicts:
-            about = _same(verdict, artifact) and verdict.target in (None, target)
+            about = same(verdict, artifact) and verdict.target in (None, target)
             if about and verdict.status is not Status.PASS:
                 said.append(
                     f"{artifact.candidate} {verdict.gate} {verdict.status} ({verdict.reason})"
                 )
                 break
     return "; ".join(said) or "there are no variants"
-
-
-def _same(one: Artifact | Parity | Score | Profile | Verdict, artifact: Artifact) -> bool:
-    return (one.candidate, one.format) == (artifact.candidate, artifact.format)
 
 
 def _show_number(value: float) -> str:

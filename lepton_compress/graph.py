@@ -99,30 +99,32 @@ def parameter_count(model: onnx.ModelProto) -> int:
 def multiply_accumulates(model: onnx.ModelProto) -> int | None:
     """Multiply-accumulates of one sample in convolutions, matrix products and recurrent layers;
     None where a shape that is needed is not known."""
+    counts = macs_by_node(model)
+    return None if None in counts else sum(each for each in counts if each is not None)
+
+
+def macs_by_node(model: onnx.ModelProto) -> list[int | None]:
+    """Multiply-accumulates of one sample in each node, in the order of the graph; 0 for nodes that
+    do not multiply, None where that is not known."""
     specs = value_specs(_one_sample(model))
-    total = 0
-    for node in model.graph.node:
-        if node.op_type == "MatMulNBits":
-            # Shape inference does not know the operator.
-            rows = _rows_of(node, specs)
-            if rows is None:
-                return None
-            total += rows * _blocked_size(node)
-            continue
-        if node.op_type in _UNCOUNTED:
-            return None
-        if node.op_type not in _COUNTED:
-            continue
-        needed = node.input[: 3 if node.op_type in _RECURRENT else 2]
-        given = [specs[name].shape for name in needed if name in specs]
-        made = next((specs[name].shape for name in node.output if name in specs), None)
-        if len(given) < len(needed) or (made is None and node.op_type not in _RECURRENT):
-            return None
-        count = _node_macs(node, given, made or ())
-        if count is None:
-            return None
-        total += count
-    return total
+    return [_macs(node, specs) for node in model.graph.node]
+
+
+def _macs(node: onnx.NodeProto, specs: dict[str, TensorSpec]) -> int | None:
+    if node.op_type == "MatMulNBits":
+        # Shape inference does not know the operator.
+        rows = _rows_of(node, specs)
+        return None if rows is None else rows * _blocked_size(node)
+    if node.op_type in _UNCOUNTED:
+        return None
+    if node.op_type not in _COUNTED:
+        return 0
+    needed = node.input[: 3 if node.op_type in _RECURRENT else 2]
+    given = [specs[name].shape for name in needed if name in specs]
+    made = next((specs[name].shape for name in node.output if name in specs), None)
+    if len(given) < len(needed) or (made is None and node.op_type not in _RECURRENT):
+        return None
+    return _node_macs(node, given, made or ())
 
 
 def _one_sample(model: onnx.ModelProto) -> onnx.ModelProto:

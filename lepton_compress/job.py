@@ -4,16 +4,17 @@ computed or written, so that an impossible recipe fails in seconds and leaves no
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lepton_compress import registry
+from lepton_compress import corrupt, registry
 from lepton_compress.artifacts import Dataset, MetricOutcome
 from lepton_compress.errors import RecipeError, UserError
 from lepton_compress.load.data import make_dataset
 from lepton_compress.load.model import Origin, open_model
 from lepton_compress.load.references import reference_digest
+from lepton_compress.load.slices import call_slices
 from lepton_compress.provenance import code_digest, digest
 from lepton_compress.recipe import MetricUse, Recipe, Source
 from lepton_compress.store import Store, key
@@ -63,6 +64,9 @@ def open_job(source: Source, *, trust_pickle: bool = False) -> Job:
     check_forms(source)
     recipe = source.recipe
     data = load_data(source)
+    if (asked := recipe.robustness) is not None:
+        where = source.where("robustness")
+        corrupt.pick_input(data.evaluation, asked.input, list(asked.corruptions), where)
     origin = open_model(recipe.model, source.folder, data, trust_pickle=trust_pickle)
     metrics = tuple(bind_metric(use, source.folder) for use in recipe.metrics)
     return Job(source, origin, data, metrics)
@@ -77,7 +81,12 @@ def load_data(source: Source) -> Dataset:
     use = source.recipe.data
     loader = registry.get("loader", use.name)
     given = loader.call(use.bound(), source.folder, source.recipe.seed)
-    return make_dataset(given, source.where("data"))
+    data = make_dataset(given, source.where("data"))
+    if source.recipe.slices is None:
+        return data
+    made = call_slices(source.recipe.slices, source.folder, data.evaluation)
+    evaluation = replace(data.evaluation, slices={**data.evaluation.slices, **made})
+    return replace(data, evaluation=evaluation)
 
 
 def bind_metric(use: MetricUse, folder: Path) -> Metric:
@@ -95,7 +104,7 @@ def bind_metric(use: MetricUse, folder: Path) -> Metric:
         made: MetricOutcome = plugin.call(outputs, targets, parameters, folder)
         return made
 
-    return Metric(use.name, mark, measure)
+    return Metric(use.title, mark, measure)
 
 
 def check_forms(source: Source) -> None:

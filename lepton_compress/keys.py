@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from lepton_compress import evaluate, registry, verify
+import functools
+from collections.abc import Callable
+from typing import Any
+
+from lepton_compress import behave, corrupt, evaluate, registry, verify
 from lepton_compress.branches import Node
 from lepton_compress.job import Job, Metric
-from lepton_compress.provenance import code_digest
+from lepton_compress.provenance import code_digest, cpu, digest
 from lepton_compress.recipe import ExporterUse
 from lepton_compress.store import key
 
@@ -43,6 +47,52 @@ def evaluate_key(job: Job, sha256: str, metric: Metric) -> str:
         "evaluate",
         artifact=sha256,
         metric=metric.mark,
-        code=code_digest(evaluate.score),
+        code=_own_code(evaluate.score),
         data=job.data.fingerprint,
+    )
+
+
+@functools.cache
+def _own_code(function: Callable[..., Any]) -> str:
+    """Of the tool's own code, which is read once: what runs does not change while it runs."""
+    return code_digest(function)
+
+
+def behave_key(job: Job, sha256: str, base: str) -> str:
+    """Of the behaviour of an artifact beside the baseline's, both by SHA-256."""
+    slices = {name: column.tolist() for name, column in job.data.evaluation.slices.items()}
+    return key(
+        "behave",
+        artifact=sha256,
+        baseline=base,
+        metrics=[metric.mark for metric in job.metrics],
+        code=[_own_code(behave.behaviour), _own_code(evaluate.score)],
+        data=job.data.fingerprint,
+        slices=digest(slices),
+    )
+
+
+def corrupt_key(job: Job, sha256: str, corruption: str, severity: int) -> str:
+    """Of an artifact's scores on corrupted evaluation samples."""
+    asked = job.recipe.robustness
+    return key(
+        "corrupt",
+        artifact=sha256,
+        metrics=[metric.mark for metric in job.metrics],
+        corruption=[corruption, severity, asked.input if asked else None, job.recipe.seed],
+        code=[_own_code(corrupt.corrupted), _own_code(evaluate.score)],
+        data=job.data.fingerprint,
+    )
+
+
+def cover_key(job: Job, sha256: str) -> str:
+    """Of how much of an artifact runs in integers, which its processor has a say in."""
+    from lepton_compress.explain import coverage
+
+    return key(
+        "cover",
+        artifact=sha256,
+        code=_own_code(coverage.counts),
+        data=job.data.fingerprint,
+        processor=[cpu()["machine"], cpu()["extensions"]],
     )

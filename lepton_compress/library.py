@@ -84,7 +84,7 @@ def compress(
         "name": name,
         "model": _describe(model, list(outputs)),
         "data": {"python": {"function": IN_MEMORY}},
-        "metrics": [_metric(each) for each in metrics],
+        "metrics": [_metric(each, several=len(functions) > 1) for each in metrics],
         "seed": seed,
         "threads": threads,
         "variants": {key: list(held) for key, held in named.items()},
@@ -112,7 +112,7 @@ def _open(source: Source, model: Any, data: Any, functions: list[Callable[..., A
         origin = open_module(model, dataset, tuple(source.recipe.model.outputs))
     given = iter(functions)
     metrics = tuple(
-        _own(next(given)) if _is_own(use) else bind_metric(use, source.folder)
+        _own(next(given), use.title) if _is_own(use) else bind_metric(use, source.folder)
         for use in source.recipe.metrics
     )
     return Job(source, origin, dataset, metrics)
@@ -126,8 +126,12 @@ def _describe(model: Any, outputs: list[str]) -> dict[str, Any]:
     return {"factory": f"{IN_MEMORY}:{type(model).__name__}", "outputs": outputs}
 
 
-def _metric(given: Any) -> Any:
-    return {"python": {"function": f"{IN_MEMORY}:{_name(given)}"}} if callable(given) else given
+def _metric(given: Any, *, several: bool) -> Any:
+    """As a recipe names it; several functions are told apart by their names."""
+    if not callable(given):
+        return given
+    named = {"name": _name(given)} if several else {}
+    return {"python": {"function": f"{IN_MEMORY}:{_name(given)}", **named}}
 
 
 def _name(function: Callable[..., Any]) -> str:
@@ -139,7 +143,7 @@ def _is_own(use: MetricUse) -> bool:
     return str(use.parameters.get("function", "")).startswith(IN_MEMORY)
 
 
-def _own(function: Callable[..., Any]) -> Metric:
+def _own(function: Callable[..., Any], title: str) -> Metric:
     params = PythonMetric(function=_name(function))
     mark = digest(["memory", identity(function)])
-    return Metric("python", mark, lambda outputs, targets: call(function, params, outputs, targets))
+    return Metric(title, mark, lambda outputs, targets: call(function, params, outputs, targets))

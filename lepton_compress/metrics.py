@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 from pydantic import Field
 
 from lepton_compress.artifacts import MetricOutcome
+from lepton_compress.budget import Name
 from lepton_compress.errors import InputError
 from lepton_compress.load.references import resolve
 from lepton_compress.registry import Params, nearest, plugin
@@ -21,10 +22,16 @@ from lepton_compress.registry import Params, nearest, plugin
 if TYPE_CHECKING:
     import numpy as np
 
-    Outputs = Mapping[str, np.ndarray]
+Outputs: TypeAlias = "Mapping[str, np.ndarray]"
 
 
-class OnOutput(Params):
+class Named(Params):
+    """Has a name of its own, so that one metric may stand twice with other parameters."""
+
+    name: Name | None = Field(None, description="For the results; the metric's by default.")
+
+
+class OnOutput(Named):
     """Looks at one output."""
 
     output: str | None = Field(None, description="Its name; the first output by default.")
@@ -35,12 +42,12 @@ def accuracy(
     outputs: Outputs, targets: np.ndarray, params: OnOutput, folder: Path
 ) -> MetricOutcome:
     """Share of samples whose label gets the highest score (one score: above 0.5 is class 1)."""
-    scores = _pick(outputs, params)
+    scores = pick(outputs, params)
     if scores.ndim == 1 or scores.shape[-1] == 1:
-        labels = _labels(targets, 2)
+        labels = labels_of(targets, 2)
         predicted = scores.reshape(len(scores), -1)[:, 0] > 0.5
     else:
-        labels = _labels(targets, scores.shape[-1])
+        labels = labels_of(targets, scores.shape[-1])
         predicted = scores.argmax(axis=-1)
     if predicted.shape != labels.shape:
         raise InputError(
@@ -64,13 +71,13 @@ def top_k(outputs: Outputs, targets: np.ndarray, params: TopK, folder: Path) -> 
     """Share of samples whose label is among the k highest scores."""
     import numpy as np
 
-    scores = _pick(outputs, params)
+    scores = pick(outputs, params)
     if scores.ndim != 2 or scores.shape[1] < params.k:
         raise InputError(
             f"top {params.k} needs at least {params.k} scores a sample, not {scores.shape[1:]}",
             where="metrics: top_k",
         )
-    labels = _labels(targets, scores.shape[1])
+    labels = labels_of(targets, scores.shape[1])
     if labels.shape != scores.shape[:1]:
         raise InputError(f"the labels are {labels.shape[1:]} a sample", where="metrics: top_k")
     best = np.argsort(-scores, axis=1, kind="stable")[:, : params.k]
@@ -95,13 +102,18 @@ def mean_squared_error(
     return _error(_difference(outputs, targets, params) ** 2)
 
 
-class PythonMetric(Params):
+class PythonMetric(Named):
     """Calls a Python function."""
 
     function: str = Field(
         description="Called with (outputs by name, targets); returns a number, or one a sample."
     )
     higher_is_better: bool = Field(True, description="Whether more of it is better; errors: false.")
+    resamples: Annotated[int, Field(ge=0, le=10_000)] = Field(
+        0,
+        description="Of a function that returns one number: bootstrap resamples on which it is "
+        "called again, for the intervals.",
+    )
 
 
 @plugin("metric", "python", PythonMetric)
@@ -131,7 +143,7 @@ def call(
         said = f"raised {type(error).__name__}: {error}"
         raise InputError(said, where=params.function) from error
     if made.ndim == 0:
-        return MetricOutcome(float(made), params.higher_is_better)
+        return MetricOutcome(float(made), params.higher_is_better, resamples=params.resamples)
     if made.shape != (len(targets),):
         raise InputError(
             f"returned shape {made.shape} for {len(targets)} samples",
@@ -141,7 +153,12 @@ def call(
     return MetricOutcome(float(made.mean()), params.higher_is_better, made)
 
 
-def _pick(outputs: Outputs, params: OnOutput) -> np.ndarray:
+def pick(outputs: Outputs, params: OnOutput) -> np.ndarray:
+    """The output that a metric looks at.
+
+    Raises:
+        InputError: the model has none of that name.
+    """
     if params.output is None:
         return next(iter(outputs.values()))
     if params.output not in outputs:
@@ -159,7 +176,12 @@ def _numbers(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return found
 
 
-def _labels(targets: np.ndarray, classes: int) -> np.ndarray:
+def labels_of(targets: np.ndarray, classes: int) -> np.ndarray:
+    """Targets as class numbers, int64.
+
+    Raises:
+        InputError: they are no whole numbers, or there is no score for one of them.
+    """
     import numpy as np
 
     if targets.dtype.kind == "f" and not np.array_equal(targets, np.round(targets)):
@@ -176,7 +198,7 @@ def _labels(targets: np.ndarray, classes: int) -> np.ndarray:
 
 
 def _difference(outputs: Outputs, targets: np.ndarray, params: OnOutput) -> np.ndarray:
-    values = _pick(outputs, params).astype("float64")
+    values = pick(outputs, params).astype("float64")
     if values.size != targets.size:
         raise InputError(
             f"outputs are {values.shape[1:]} a sample but targets {targets.shape[1:]}",

@@ -1,7 +1,8 @@
 """What the commands that only look give back: frozen values, apart from whoever makes or shows
 them.
 
-    plan -> Plan        inspect -> Inspection, ResultOverview, EntryOverview        init -> Draft
+    plan -> Plan        init -> Draft
+    inspect -> Inspection, ResultOverview, EntryOverview, RangesOverview
     doctor -> Checkup   cache -> CacheListing, Pruned                  plugins -> PluginRow, ...
 """
 
@@ -191,6 +192,24 @@ class EntryOverview:
     details: dict[str, Json]
     model: Inspection | None
     kind: str = "entry"
+
+
+@dataclass(frozen=True)
+class RangesOverview:
+    """Saved ranges: tensor to the range to quantise over, and to what calibration data held.
+
+    `calibrator`, `samples`, `data`, `model` and `tool` are their provenance, as in `ranges.py`.
+    """
+
+    subject: str
+    calibrator: str
+    samples: int
+    data: str
+    model: str
+    tool: str
+    ranges: dict[str, tuple[float, float]]
+    seen: dict[str, tuple[float, float]]
+    kind: str = "ranges"
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@
     export              an artifact for each variant and format            export/
     verify              each artifact against what it was made from        verify.py
     evaluate            the metrics on the artifact, sample by sample      evaluate.py
+    behaviours          what changed by sample, class, slice and noise     behaving.py
     profile             latency and memory, side by side with the baseline profile/
     judge, select       the gates, and the winner for each target          gate.py
     front               the artifacts that no other one beats              front.py
@@ -19,6 +20,7 @@ from __future__ import annotations
 
 import datetime
 import logging
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -37,8 +39,9 @@ from lepton_compress.artifacts import (
     Score,
     TensorSpec,
 )
+from lepton_compress.behaving import Held, Predictor, behaviours, coverages
 from lepton_compress.branches import Branches, Node
-from lepton_compress.errors import PluginError
+from lepton_compress.errors import InputError, PluginError
 from lepton_compress.job import Job, check_model, open_job
 from lepton_compress.keys import evaluate_key, export_key, links, verify_key
 from lepton_compress.load import forms
@@ -93,11 +96,18 @@ def execute(job: Job, store: Store, out: Path | None, observer: Observer) -> Run
     planned = branches.plan(job)
     made = Branches(job, store, told)
     exported = [each for name in planned for each in _export(job, made, name, planned[name])]
+    candidates = tuple(made.candidate(name, node) for name, node in planned.items())
+    parities = [parity for each in exported for parity in _verify(job, made, each)]
+    predictor = Predictor(job, BASELINE, told)
+    scores = _evaluate(job, store, exported, predictor)
     measured = gate.Measured(
         baseline=BASELINE,
+        candidates=candidates,
         artifacts=[each.artifact for each in exported],
-        parities=[parity for each in exported for parity in _verify(job, made, each)],
-        scores=_evaluate(job, store, exported, told),
+        parities=parities,
+        scores=scores,
+        behaviours=behaviours(job, store, [each.held for each in exported], scores, predictor),
+        coverages=coverages(job, store, [each.held for each in exported], told),
         profiles=_profile(job, exported, told),
     )
     verdicts = gate.judge(job.recipe, measured)
@@ -111,7 +121,7 @@ def execute(job: Job, store: Store, out: Path | None, observer: Observer) -> Run
         seconds=round(time.perf_counter() - clock, 2),
         environment=provenance.environment(),
         baseline=BASELINE,
-        candidates=tuple(made.candidate(name, node) for name, node in planned.items()),
+        candidates=candidates,
         artifacts=tuple(measured.artifacts),
         parities=tuple(measured.parities),
         scores=tuple(measured.scores),
@@ -120,6 +130,8 @@ def execute(job: Job, store: Store, out: Path | None, observer: Observer) -> Run
         chosen=chosen,
         passed=gate.passed(job.recipe, chosen, verdicts),
         notes=(*store.notes, *told.notes),
+        behaviours=tuple(measured.behaviours),
+        coverages=tuple(measured.coverages),
         fronts=tuple(_front(target, measured) for target in job.recipe.targets),
         labels=evaluate.labels(job.data.evaluation.targets),
     )
@@ -154,6 +166,11 @@ class _Exported:
     artifact: Artifact
     file: Path
     node: Node
+
+    @property
+    def held(self) -> Held:
+        """Without the node."""
+        return Held(self.artifact, self.file)
 
 
 def _export(job: Job, made: Branches, name: str, node: Node) -> list[_Exported]:
@@ -273,11 +290,21 @@ def _runner(format: str, file: Path) -> verify.Run:
     return lambda feeds: dict(zip(names, runner.run(feeds), strict=True))
 
 
-def _evaluate(job: Job, store: Store, exported: list[_Exported], observer: Observer) -> list[Score]:
+def _evaluate(
+    job: Job, store: Store, exported: list[_Exported], predictor: Predictor
+) -> list[Score]:
     """Every metric on every artifact, and its drop from the baseline's."""
     scores: list[Score] = []
     for each in exported:
-        scores += _scores(job, store, each, observer)
+        scores += _scores(job, store, each, predictor)
+    for score in scores:
+        if score.candidate == BASELINE and math.isnan(score.value):
+            titles = [metric.name for metric in job.metrics]
+            raise InputError(
+                f"{score.metric} gives no number for the original model",
+                where=job.source.where("metrics", titles.index(score.metric)),
+                mend="check the metric, and that the evaluation data has what it needs",
+            )
     compared = []
     for score in scores:
         base = next(
@@ -289,23 +316,17 @@ def _evaluate(job: Job, store: Store, exported: list[_Exported], observer: Obser
     return [replace(s, drop=0.0) if s.candidate == BASELINE else s for s in compared]
 
 
-def _scores(job: Job, store: Store, exported: _Exported, observer: Observer) -> list[Score]:
+def _scores(job: Job, store: Store, exported: _Exported, predictor: Predictor) -> list[Score]:
     artifact, targets = exported.artifact, job.data.evaluation.targets
     if targets is None:  # a dataset without labels to evaluate on was refused when it was made
         return []
-    outputs: dict[str, np.ndarray] = {}
     found = []
     for metric in job.metrics:
 
         def build(folder: Path, metric: Any = metric) -> dict[str, Any]:
-            if not outputs:
-                runner = registry.get("runtime", "onnxruntime-cpu").function(
-                    exported.file, job.recipe.threads
-                )
-                outputs.update(evaluate.predict(runner, job.data.evaluation, observer))
             score = evaluate.score(
                 metric.measure,
-                outputs,
+                predictor.outputs(exported.held),
                 targets,
                 candidate=artifact.candidate,
                 format=artifact.format,

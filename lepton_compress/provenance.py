@@ -26,6 +26,7 @@ LIBRARIES = (
     "onnxruntime",
     "neural-compressor",
     "torch-pruning",
+    "torchmetrics",
     "numpy",
     "safetensors",
 )

@@ -23,35 +23,20 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
 from lepton_compress import registry
+from lepton_compress.budget import Gates, Name, ScoreGate, Section
 from lepton_compress.document import Document, Key, read_document, show
 from lepton_compress.errors import MissingExtraError, RecipeError
-from lepton_compress.findings import NAME_PATTERN, Finding, FindingsError, explain
+from lepton_compress.findings import Finding, FindingsError, explain
 from lepton_compress.provenance import digest
 from lepton_compress.registry import Params
-from lepton_compress.units import Duration, Factor, Share, Size
+from lepton_compress.units import Duration
 from lepton_compress.use import FROM_FILE, Use
 
 VERSION = 1
 BASELINE = "baseline"
 """The candidate that no step has touched."""
 
-Name = Annotated[str, Field(pattern=NAME_PATTERN)]
 Count = Annotated[int, Field(strict=True, ge=1, le=1024)]
-Truth = Annotated[bool, Field(strict=True)]
-
-
-class _Section(Params):
-    """Some keys of which need not be given, but must not be left empty."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _filled(cls, given: Any, info: ValidationInfo) -> Any:
-        if info.context == FROM_FILE and isinstance(given, dict):
-            mend = "write a value, or remove the key"
-            empty = [Finding((key,), "is empty", mend) for key in given if given[key] is None]
-            if empty:
-                raise FindingsError(empty)
-        return given
 
 
 class StepUse(Use):
@@ -65,12 +50,17 @@ class LoaderUse(Use):
 class MetricUse(Use):
     kind = "metric"
 
+    @property
+    def title(self) -> str:
+        """What its results are called: its parameter `name`, or the plug-in's name."""
+        return str(self.parameters.get("name") or self.name)
+
 
 class ExporterUse(Use):
     kind = "exporter"
 
 
-class ModelSpec(_Section):
+class ModelSpec(Section):
     """The trained model: a Python factory, an exported program, or an ONNX file."""
 
     model_config = ConfigDict(
@@ -150,82 +140,6 @@ class TargetSpec(Params):
         return []
 
 
-class Gate(Params):
-    """A limit. Short form: the limit alone."""
-
-    strict: Truth = Field(
-        False, description="Judge by the whole confidence interval instead of the measured point."
-    )
-    targets: list[Name] = Field([], description="Only on these targets; empty means on each.")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _short(cls, given: Any) -> Any:
-        if isinstance(given, list):
-            raise ValueError("must be a limit, or a mapping with the key 'limit', not a list")  # noqa: TRY004
-        return {"limit": given} if isinstance(given, (str, int, float)) else given
-
-    @classmethod
-    def __get_pydantic_json_schema__(
-        cls, core: CoreSchema, handler: GetJsonSchemaHandler
-    ) -> JsonSchemaValue:
-        full = handler(core)
-        return {"anyOf": [handler.resolve_ref_schema(full)["properties"]["limit"], full]}
-
-
-_LIMIT = "The limit, with its unit."
-
-
-class ScoreGate(Gate):
-    """Of a metric: its value, or its drop against the baseline, in the metric's own unit."""
-
-    limit: Share = Field(description="The limit, a number or a percentage.")
-    metric: str | None = Field(None, description="Which metric; the recipe's first by default.")
-
-
-class SizeGate(Gate):
-    limit: Size = Field(description=_LIMIT)
-
-
-class FactorGate(Gate):
-    limit: Factor = Field(description=_LIMIT)
-
-
-class LatencyGate(Gate):
-    limit: Duration = Field(description=_LIMIT)
-    percentile: Literal["p50", "p90", "p99"] = Field("p50", description="Of the times of calls.")
-
-
-class DurationGate(Gate):
-    limit: Duration = Field(description=_LIMIT)
-
-
-class Gates(_Section):
-    """What an artifact must satisfy to be chosen. Each gate stands at most once."""
-
-    score: ScoreGate | None = Field(None, description="At least this score (at most, for errors).")
-    drop: ScoreGate | None = Field(None, description="At most this much worse than the baseline.")
-    size: SizeGate | None = Field(None, description="At most this many bytes on disk.")
-    size_ratio: FactorGate | None = Field(None, description="At most this share of the baseline.")
-    latency: LatencyGate | None = Field(None, description="At most this long for one call.")
-    latency_ratio: FactorGate | None = Field(
-        None, description="Median time of a call, at most this share of the baseline's."
-    )
-    cold_start: DurationGate | None = Field(
-        None, description="From starting a process to its first result."
-    )
-    peak_memory: SizeGate | None = Field(
-        None, description="Above what the runtime takes before it loads the model."
-    )
-
-    def items(self) -> Iterator[tuple[str, Gate]]:
-        """Name and gate of those that are set."""
-        for name in type(self).model_fields:
-            gate = getattr(self, name)
-            if gate is not None:
-                yield name, gate
-
-
 class Measure(Params):
     """How long to measure latency."""
 
@@ -233,6 +147,23 @@ class Measure(Params):
         15, description="Rounds in which every artifact of a target takes its turn, at least."
     )
     cap: Duration = Field(20.0, description="Stop adding rounds after this long, decided or not.")
+
+
+Corruption = Literal["gaussian_noise", "gaussian_blur", "brightness", "contrast", "noise_snr"]
+
+
+class Robustness(Params):
+    """The evaluation data, corrupted: what the user of a model will sooner or later give it."""
+
+    corruptions: list[Corruption] = Field(
+        ["gaussian_noise", "gaussian_blur", "brightness", "contrast"],
+        min_length=1,
+        description="Of images, or `noise_snr` for audio and other signals.",
+    )
+    severities: list[Annotated[int, Field(strict=True, ge=1, le=5)]] = Field(
+        [1, 3, 5], min_length=1, description="From 1 to 5."
+    )
+    input: str | None = Field(None, description="Which input; the first float one by default.")
 
 
 class Recipe(Params):
@@ -245,6 +176,15 @@ class Recipe(Params):
     data: LoaderUse = Field(description="The loader of the samples.")
     metrics: Annotated[list[MetricUse], Field(min_length=1)] = Field(
         description="The first is the one that gates and selection look at by default."
+    )
+    slices: str | None = Field(
+        None,
+        description="`path/to/file.py:name` of a function of (inputs by name, targets) of the "
+        "evaluation data that returns parts to look at: name to true or false, numbers or texts, "
+        "one a sample.",
+    )
+    robustness: Robustness | None = Field(
+        None, description="Corruptions of the evaluation data to evaluate under."
     )
     seed: Annotated[int, Field(strict=True, ge=0, lt=2**32)] = Field(
         0, description="Of every random choice."
@@ -285,13 +225,14 @@ class Recipe(Params):
             problem = f"{BASELINE!r} is the name of the unchanged model"
             yield Finding(("variants", BASELINE), problem, "give the variant another name")
         targets = [target.name for target in self.targets]
-        metrics = [metric.name for metric in self.metrics]
+        metrics = [metric.title for metric in self.metrics]
         for index in _repeated(targets):
             problem = f"a second target is named {targets[index]!r}"
             yield Finding(("targets", index), problem, "give each its own `name`")
         for index in _repeated(metrics):
             problem = f"the metric {metrics[index]!r} stands twice"
-            yield Finding(("metrics", index), problem, "remove one")
+            mend = "remove one, or give it another `name`"
+            yield Finding(("metrics", index), problem, mend)
         for name, gate in self.gates.items():
             for index, target in enumerate(gate.targets):
                 if target not in targets:

@@ -31,7 +31,10 @@ BUILTIN: Mapping[tuple[str, str], str] = {
     ("step", "prune"): "lepton_compress.compress.prune:prune",
     ("step", "distil"): "lepton_compress.compress.distil:distil",
     ("step", "finetune"): "lepton_compress.compress.finetune:finetune",
+    ("step", "equalize"): "lepton_compress.compress.equalize:equalize",
+    ("step", "smooth"): "lepton_compress.compress.smooth:smooth",
     ("step", "quantize"): "lepton_compress.compress.quantize:quantize",
+    ("step", "quantize_auto"): "lepton_compress.compress.quantize_auto:quantize_auto",
     ("step", "quantize_dynamic"): "lepton_compress.compress.quantize_dynamic:quantize_dynamic",
     ("step", "quantize_weights"): "lepton_compress.compress.quantize_weights:quantize_weights",
     ("step", "float16"): "lepton_compress.compress.float16:float16",
@@ -42,6 +45,14 @@ BUILTIN: Mapping[tuple[str, str], str] = {
     ("metric", "mean_absolute_error"): "lepton_compress.metrics:mean_absolute_error",
     ("metric", "mean_squared_error"): "lepton_compress.metrics:mean_squared_error",
     ("metric", "python"): "lepton_compress.metrics:python",
+    ("metric", "f1"): "lepton_compress.torch_metrics:f1",
+    ("metric", "precision"): "lepton_compress.torch_metrics:precision",
+    ("metric", "recall"): "lepton_compress.torch_metrics:recall",
+    ("metric", "auroc"): "lepton_compress.torch_metrics:auroc",
+    ("metric", "average_precision"): "lepton_compress.torch_metrics:average_precision",
+    ("metric", "r2"): "lepton_compress.torch_metrics:r2",
+    ("metric", "word_error_rate"): "lepton_compress.torch_metrics:word_error_rate",
+    ("metric", "mean_average_precision"): "lepton_compress.torch_metrics:mean_average_precision",
     ("loader", "python"): "lepton_compress.load.data:load_python",
     ("loader", "npz"): "lepton_compress.load.data:load_npz",
 }
@@ -52,6 +63,11 @@ class Params(BaseModel):
 
     # Built on first use: a model inside another would be built a second time by itself.
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, defer_build=True)
+
+    def files(self) -> tuple[str, ...]:
+        """Files that a step with these parameters reads, relative to the recipe; the step is
+        carried out again when their contents change."""
+        return ()
 
 
 @dataclass(frozen=True)
@@ -64,6 +80,7 @@ class Plugin:
         params: the pydantic model of its parameters.
         function: what it does; its signature belongs to its kind.
         form: for steps, the form of model it works on ("module" or "graph").
+        measures: for steps, whether the result depends on the targets and the first metric.
         requires: `requires(params, target_names)` yields reasons why the step cannot run, before
             anything is computed.
         origin: "built-in", or the distribution that brought it.
@@ -76,6 +93,7 @@ class Plugin:
     form: str = ""
     requires: Callable[..., list[str]] | None = None
     origin: str = "built-in"
+    measures: bool = False
 
     @property
     def summary(self) -> str:
@@ -110,6 +128,7 @@ def plugin(
     *,
     form: str = "",
     requires: Callable[..., list[str]] | None = None,
+    measures: bool = False,
 ) -> Callable[[F], F]:
     """Declare a function to be a plug-in. It is registered when its table entry is resolved.
 
@@ -122,7 +141,9 @@ def plugin(
         raise PluginError(f"step {name!r} must say form='module' or form='graph'")
 
     def mark(function: F) -> F:
-        function.__lepton_plugin__ = Plugin(kind, name, params, function, form, requires)  # type: ignore[attr-defined]
+        function.__lepton_plugin__ = Plugin(  # type: ignore[attr-defined]
+            kind, name, params, function, form, requires, measures=measures
+        )
         return function
 
     return mark

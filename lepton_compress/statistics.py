@@ -15,7 +15,7 @@ interval is widened to it.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -32,6 +32,8 @@ Z = 1.959963984540054
 GRID = 4096
 BLOCKS = 200
 MAX_DRAWS = 20_000_000
+MISSING = 0.05
+"""Share of resamples that may have no value."""
 
 
 def bootstrap_median_ratio(
@@ -150,6 +152,31 @@ def mean_interval(outcomes: ArrayLike, *, seed: int = 0) -> tuple[float, Interva
     if _is_binary(values):
         return mean, _wilson(mean, len(values))
     return mean, _mean_interval(values, mean, seed)
+
+
+def resamples(samples: int, *, seed: int = 0, count: int = RESAMPLES) -> Iterator[NDArray[Any]]:
+    """Bootstrap resamples: (samples,) indices each, the same ones each time they are asked for."""
+    rng = np.random.default_rng([seed, samples])
+    for _ in range(count):
+        yield rng.integers(samples, size=samples)
+
+
+def replicate_interval(replicates: ArrayLike, point: float) -> Interval | None:
+    """Percentile interval of a statistic from its values on bootstrap resamples.
+
+    Args:
+        replicates: (resamples,) values; NaN where a resample has none, as the area under a curve
+            of one class.
+        point: the statistic itself.
+
+    Returns:
+        The interval, or None where more than a twentieth of the resamples have no value.
+    """
+    values = np.asarray(replicates, dtype=np.float64)
+    finite = values[np.isfinite(values)]
+    if not len(values) or len(finite) < (1 - MISSING) * len(values):
+        return None
+    return _quantile_interval(finite, point)
 
 
 def _first_reaching(at_most: NDArray[Any], draws: NDArray[Any], needed: Floats) -> NDArray[Any]:

@@ -25,8 +25,29 @@ FROM_FILE = "from a file"
 nothing behind them, which a person left unfinished."""
 
 
+def _in_two_parts(names: list[str]) -> list[dict[str, Any]]:
+    """The schema of `quantize: auto` for `quantize_auto`."""
+    found: dict[str, list[str]] = {}
+    for name in names:
+        first, _, second = name.partition("_")
+        if first in names and second:
+            found.setdefault(first, []).append(second)
+    return [
+        {
+            "type": "object",
+            "properties": {first: {"enum": words}},
+            "required": [first],
+            "additionalProperties": False,
+        }
+        for first, words in found.items()
+    ]
+
+
 class Use(BaseModel):
-    """A plug-in by name with its parameters: `name`, or `name: {parameter: value}`."""
+    """A plug-in by name with its parameters: `name`, or `name: {parameter: value}`.
+
+    Of a name in two parts, such as `quantize_auto`, `quantize: auto` is another spelling.
+    """
 
     model_config = Params.model_config
     kind: ClassVar[str]
@@ -43,6 +64,8 @@ class Use(BaseModel):
             return {"name": given.name, "parameters": given.parameters}
         if isinstance(given, dict) and len(given) == 1:
             ((name, parameters),) = given.items()
+            if isinstance(parameters, str) and f"{name}_{parameters}" in registry.names(cls.kind):
+                return {"name": f"{name}_{parameters}"}
             if parameters is None or isinstance(parameters, dict):
                 return {"name": name, "parameters": parameters or {}}
         if isinstance(given, dict) and {"name"} <= set(given) <= {"name", "parameters"}:
@@ -83,7 +106,7 @@ class Use(BaseModel):
                     "additionalProperties": False,
                 }
             )
-        return {"anyOf": [{"enum": bare}, *full]}
+        return {"anyOf": [{"enum": bare}, *_in_two_parts(bare), *full]}
 
     def bound(self) -> Params:
         """The parameters, checked against the plug-in's model.

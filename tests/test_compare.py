@@ -65,6 +65,19 @@ class TestPairs:
         assert pair.scores[0].drop == pytest.approx(0.1)
         assert pair.scores[0].interval is None
 
+    @pytest.mark.parametrize(("count", "paired"), [(40, True), (39, False), (0, False)])
+    def test_a_metric_that_is_no_mean_is_paired_by_resample(
+        self, tmp_path: Path, count: int, paired: bool
+    ) -> None:
+        base, other = (replace(s, outcomes=None) for s in result().scores)
+        one = replace(other, replicates=tuple(0.97 + i / 1e4 for i in range(40)))
+        two = replace(other, value=0.9, replicates=tuple(0.9 + i / 1e4 for i in range(count)))
+        held = result(scores=(base, one)), result(scores=(base, two))
+        score = compared(tmp_path, *held).pairs[1].scores[0]
+        assert score.drop == pytest.approx(0.07)
+        assert (score.interval is not None) is paired
+        assert score.lost is None
+
     def test_ratios_carry_both_uncertainties(self, tmp_path: Path) -> None:
         slower = (profile("baseline", "edge", 1.0), profile("int8", "edge", 1.0))
         (_, pair) = compared(tmp_path, result(), result(profiles=slower)).pairs

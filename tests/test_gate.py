@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lepton_compress.artifacts import Choice, Status, Verdict
-from lepton_compress.gate import PARITY, RUNS, Measured, judge
+from lepton_compress.gate import PARITY, RUNS, VALUE, Measured, judge
 from tests.measured import artifact, choose, measured, parity, profile, recipe, score
 
 NAN = math.nan
@@ -224,6 +224,12 @@ class TestNotMeasured:
         assert made.status is Status.NOT_MEASURED
         assert reason in made.reason
 
+    def test_a_metric_without_a_number_is_told_though_no_gate_asks(self) -> None:
+        found = measured("baseline", "a", scores=[score("baseline"), score("a", NAN)])
+        made = verdict(found, VALUE)
+        assert (made.status, made.reason) == (Status.NOT_MEASURED, "accuracy gives no number")
+        assert choose(found).candidate == "baseline"
+
     def test_what_a_target_cannot_run_is_not_chosen_for_it(self) -> None:
         sizes = [artifact("baseline"), artifact("a", 10)]
         profiles = [profile("baseline"), self.FAILED]
@@ -242,3 +248,34 @@ class TestNotMeasured:
     def test_nothing_at_all_is_no_choice(self) -> None:
         made = choose(Measured("baseline", [], [], [], []))
         assert made == Choice("onnxruntime-cpu", None, None, "there is no artifact", False)
+
+
+class TestNeeded:
+    """An inconclusive verdict says about how many samples would decide it."""
+
+    @given(st.floats(-0.5, 0.5), st.floats(1e-3, 0.5), st.floats(-0.5, 0.5))
+    def test_so_many_samples_do_decide(self, drop: float, half: float, limit: float) -> None:
+        held = score("a", drop=drop, drop_interval=(drop - half, drop + half))
+        asked = {"limit": limit, "strict": True}
+        made = verdict(measured("a", scores=[held]), "drop", drop=asked)
+        if made.needed is None:
+            return
+        assert made.status is Status.INCONCLUSIVE
+        assert made.needed > 100
+        assert f"about {made.needed:,} samples would decide" in made.reason
+        narrower = half * (100 / made.needed) ** 0.5
+        held = score("a", drop=drop, drop_interval=(drop - narrower, drop + narrower))
+        again = verdict(measured("a", scores=[held]), "drop", drop=asked)
+        assert again.status is not Status.INCONCLUSIVE or narrower == pytest.approx(
+            abs(limit - drop)
+        )
+
+    def test_of_a_latency_it_counts_rounds(self) -> None:
+        held = profile("a", 1.0, rounds=16, ratio_interval=(0.96, 1.04))
+        made = verdict(
+            measured("a", profiles=[held]),
+            "latency_ratio",
+            latency_ratio={"limit": "1.02x", "strict": True},
+        )
+        assert (made.status, made.needed) == (Status.INCONCLUSIVE, 64)
+        assert made.reason.endswith("; about 64 rounds would decide")

@@ -25,18 +25,19 @@ FOUNDATION = [
     "overviews",
     "accounts",
     "comparison",
+    "judgements",
     "units",
     "provenance",
     "document",
     "registry",
     "findings",
 ]
-FOUNDATION += ["use", "recipe", "store"]
+FOUNDATION += ["use", "budget", "recipe", "store", "ranges"]
 """Lowest first: each may import those before it, and nothing else."""
 
 FOR_ALL = {"errors", "artifacts", "overviews", "accounts", "units", "provenance", "registry"}
 FOR_ALL |= {"comparison"}
-FOR_ALL |= {"recipe", "store"}
+FOR_ALL |= {"budget", "judgements", "recipe", "store", "ranges"}
 """What every stage may import."""
 
 STAGES = {
@@ -44,20 +45,25 @@ STAGES = {
     "graph": {"load.forms"},
     "statistics": set[str](),
     "metrics": {"load.references"},
-    "compress": {"compress", "graph", "load.forms"},
+    "torch_metrics": {"metrics"},
+    "compress": {"compress", "graph", "load.forms", "statistics"},
     "export": {"export", "graph", "load.forms"},
     "verify": {"graph", "load.forms", "statistics", "targets.runner"},
     "evaluate": {"statistics", "targets.runner"},
+    "behave": {"statistics"},
+    "corrupt": set[str](),
     "targets": {"targets"},
     "profile": {"profile", "statistics", "targets.runner"},
-    "gate": set[str](),
+    "readings": set[str](),
+    "gate": {"readings"},
+    "regress": {"gate", "readings", "evaluate"},
     "front": set[str](),
     "outcomes": {"statistics"},
     # It reads what the loaders and the report wrote, by their own readers.
     "inspect": {"inspect", "graph", "load.forms", "load.model", "load.references", "load.weights"}
     | {"report.folder"},
     # It reads a run and its recipe's data as those who wrote and used them do.
-    "explain": {"explain", "job", "load.forms", "load.model", "report.folder"},
+    "explain": {"explain", "graph", "job", "load.forms", "load.model", "report.folder"},
     # It brings old results up to date, which lack what follows from the rest.
     "report": {"report", "front", "outcomes"},
 }
@@ -65,33 +71,58 @@ STAGES = {
 
 COMPOSERS = ["job", "branches", "keys", "plan", "requirements", "plugins", "doctor", "cache"]
 COMPOSERS += ["compare", "joined", "tracking"]
-COMPOSERS += ["scaffold", "pipeline", "library", "__init__"]
+COMPOSERS += ["scaffold", "behaving", "pipeline", "library", "remeasure", "judging", "__init__"]
 """They put the stages together. Each may import every stage, and the composers before it."""
 
-TERMINAL = ["boundary", "options", "commands", "reporting", "cli"]
+TERMINAL = ["boundary", "options", "gate_command", "commands", "reporting", "cli"]
 """The command line. It may import everything; nothing else may import it."""
 
 PLACED = {*FOUNDATION, *STAGES, *COMPOSERS, *TERMINAL}
 
 FRAMEWORKS = {"torch", "onnx", "onnxruntime", "onnxscript", "onnxsim", "numpy", "torch_pruning"}
-FRAMEWORKS |= {"neural_compressor", "safetensors", "sklearn", "scipy"}
+FRAMEWORKS |= {
+    "neural_compressor",
+    "safetensors",
+    "sklearn",
+    "scipy",
+    "torchmetrics",
+    "pycocotools",
+}
 FRAMEWORKS |= {"jinja2", "markupsafe", "matplotlib", "mlflow"}
 
 IMPLEMENTATIONS = {
     "compress.channels": {"torch", "torch_pruning"},
     "compress.account": {"numpy", "onnx"},
+    "compress.attention": {"numpy", "onnx", "onnxsim"},
     "compress.calibration": {"numpy", "onnx"},
     "compress.dynamic_int8": {"numpy", "onnx"},
+    "compress.clips": {"numpy", "onnx"},
+    "compress.equalization": {"numpy"},
+    "compress.facts": {"numpy", "onnx"},
     "compress.half_graph": {"numpy", "onnx"},
+    "compress.layout": {"numpy", "onnx"},
     "compress.half_precision": {"numpy", "onnx"},
+    "compress.high_biases": {"numpy", "onnx"},
+    "compress.layer_error": {"numpy", "onnx", "onnxruntime"},
+    "compress.moving": {"numpy", "onnx"},
+    "compress.noise": {"numpy"},
+    "compress.observed": {"numpy"},
     "compress.prepare": {"numpy", "onnx"},
     "compress.products": {"numpy", "onnx"},
+    "compress.race": {"numpy", "onnx"},
     "compress.rounding": {"numpy", "onnx", "onnxruntime", "torch"},
     "compress.saturation": {"numpy"},
+    "compress.sensitivity": {"numpy", "onnx"},
+    "compress.regions": {"numpy", "onnx", "scipy"},
+    "compress.saved_ranges": {"onnx"},
     "compress.session": {"onnx", "onnxruntime"},
+    "compress.smoothing": {"numpy", "onnx"},
+    "compress.soundness": {"numpy"},
     "compress.stages": {"numpy", "onnx", "onnxruntime"},
     "compress.static_int8": {"numpy", "onnx", "onnxruntime"},
     "compress.training": {"torch"},
+    "compress.trial": {"numpy"},
+    "compress.weight_channels": {"numpy", "onnx"},
     "compress.weight_only": {"numpy", "onnx", "torch"},
     "profile.measure": {"numpy"},
     "profile.process": {"numpy"},
@@ -188,13 +219,13 @@ def test_the_ground_stands_on_the_standard_library(module: str) -> None:
     assert tops <= sys.stdlib_module_names
 
 
-def test_judging_does_no_io() -> None:
-    tops = {dotted.partition(".")[0] for dotted in imported(ast.walk(parse("gate")))}
+@pytest.mark.parametrize("module", ["gate", "readings"])
+def test_judging_does_no_io(module: str) -> None:
+    tree = parse(module)
+    tops = {dotted.partition(".")[0] for dotted in imported(ast.walk(tree))}
     assert not tops & {"io", "os", "pathlib", "shutil", "subprocess", "tempfile", *FRAMEWORKS}
-    assert edges("gate") <= {"artifacts", "recipe", "units"}
-    calls = {
-        ast.unparse(node.func) for node in ast.walk(parse("gate")) if isinstance(node, ast.Call)
-    }
+    assert edges(module) <= {"artifacts", "budget", "readings", "recipe", "units"}
+    calls = {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
     assert "open" not in calls
 
 

@@ -15,7 +15,7 @@ from lepton_compress.options import complete_model, complete_recipe
 if TYPE_CHECKING:
     from tests.conftest import Cli
 
-COMMANDS = ["explain", "run", "validate", "schema", "plan", "inspect", "init", "doctor"]
+COMMANDS = ["explain", "run", "validate", "schema", "plan", "inspect", "init", "doctor", "gate"]
 COMMANDS += ["report", "compare"]
 GROUPS = {"plugins": ["list", "show"], "cache": ["list", "prune"]}
 ALL = [[each] for each in [*COMMANDS, *GROUPS]]

@@ -34,6 +34,30 @@ def chatty(model, params, context):
 """
 
 
+MEASURING = """
+from lepton_compress.artifacts import StepOutcome
+from lepton_compress.load import forms
+from lepton_compress.registry import Params, plugin
+
+
+@plugin("step", "modest", Params, form="graph", measures=True)
+def modest(model, params, context):
+    '''Finds on each target that nothing is better.'''
+    names = ", ".join(f"{each.name} {each.threads}x{each.batch}" for each in context.targets)
+    known = "a metric" if context.metric else "no metric"
+    why = f"nothing beats float on {names} by {known}"
+    return StepOutcome(model, changed=False, declined=why)
+
+
+@plugin("step", "poor", Params, form="graph")
+def poor(model, params, context):
+    '''Does what it can.'''
+    made = forms.duplicate(model)
+    made.value.graph.node[0].name = "renamed"
+    return StepOutcome(made, changed=True, unmet="half of it was asked for, a third is reached")
+"""
+
+
 class Recorder:
     """An observer that remembers."""
 
@@ -99,6 +123,33 @@ def test_notes_of_a_step_stand_in_the_result(here: Bench, third_party: Install) 
     held = run(here, watcher, variants={"a": ["chatty"]})
     assert "mind the gap" in held.notes
     assert "mind the gap" in watcher.notes
+
+
+def test_a_step_may_decline_and_the_model_goes_on(here: Bench, third_party: Install) -> None:
+    third_party({"step.modest": "measuring:modest"}, measuring=MEASURING)
+    held = run(here, variants={"a": ["modest"]})
+    record = held.candidates[1].history[-1]
+    assert record.declined == "nothing beats float on here 1x1 by a metric"
+    assert not record.changed
+    assert held.artifact("a").sha256 == held.artifact("baseline").sha256
+    assert held.folder is not None
+    assert record.declined in (held.folder / "report.md").read_text()
+    again = run(here, variants={"a": ["modest", "quantize"]})
+    assert again.candidates[1].history[-2].cached
+    assert again.artifact("a").sha256 != held.artifact("a").sha256
+    # It measured on that target, and must do so again on another.
+    other = [{"name": "here", "runtime": "onnxruntime-cpu", "batch": 2}]
+    third = run(here, variants={"a": ["modest"]}, targets=other).candidates[1].history[-1]
+    assert third.declined == "nothing beats float on here 1x2 by a metric"
+
+
+def test_what_a_step_leaves_unmet_fails_its_candidate(here: Bench, third_party: Install) -> None:
+    third_party({"step.poor": "measuring:poor"}, measuring=MEASURING)
+    held = run(here, variants={"a": ["poor"]}, gates=None, require="every")
+    (verdict,) = [each for each in held.verdicts if each.gate == "step poor"]
+    assert (verdict.candidate, verdict.status) == ("a", Status.FAIL)
+    assert verdict.reason == "half of it was asked for, a third is reached"
+    assert not held.passed
 
 
 def test_byte_identical_variants_share_results_and_keep_their_names(here: Bench) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 import onnx
 
 from lepton_compress.artifacts import Model, Observer, Split
+from lepton_compress.compress.observed import BINS, PARTS, Observed, Range
 from lepton_compress.compress.session import observing
 from lepton_compress.errors import InputError
 from lepton_compress.graph import value_specs
@@ -23,77 +24,16 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
-BINS = 4096
-"""Over [-limit, limit]; the limit is a power of two, so that widening merges whole bins."""
-DRAWN = 1 << 16
-"""Values of a tensor that one batch adds to its histogram. Min and max see every value."""
 BYTES = 64 * 2**20
 """Activations held at once decide the batch size."""
 
 _PASS = ("Flatten", "MaxPool", "Reshape", "Squeeze", "Transpose", "Unsqueeze")
 _CLIPPING = ("Relu", "Clip")
-_DECAY = 0.9
-_SMALLEST = 2.0**-64
 _CLIPPED = 1e-3
 """Share of values that the entropy method may clip. Where values gather at the ends of their range,
 as after a clipping activation, divergence alone would clip most of them."""
 _SHARES = np.linspace(0.2, 1.0, 81)
 _COARSE = 8
-
-Range = tuple[float, float]
-
-
-@dataclass
-class Observed:
-    """What was seen of one tensor.
-
-    Attributes:
-        low, high: smallest and largest value.
-        average: moving average of each batch's smallest and largest value.
-        counts: histogram of a sample of the values over [-limit, limit].
-    """
-
-    low: float = np.inf
-    high: float = -np.inf
-    average: Range | None = None
-    limit: float = 0.0
-    counts: NDArray[np.int64] = field(default_factory=lambda: np.zeros(BINS, np.int64))
-
-    def add(self, array: NDArray[Any], offset: int, *, histogram: bool) -> None:
-        """See one batch. `offset` varies which values are drawn."""
-        flat = array.reshape(-1)
-        low, high = float(flat.min()), float(flat.max())
-        # numpy's minimum keeps a NaN, Python's may drop it.
-        self.low, self.high = float(np.minimum(self.low, low)), float(np.maximum(self.high, high))
-        if not np.isfinite([low, high]).all():
-            return
-        old = self.average or (low, high)
-        self.average = tuple(
-            _DECAY * o + (1 - _DECAY) * n for o, n in zip(old, (low, high), strict=True)
-        )  # type: ignore[assignment]
-        if not histogram:
-            return
-        # An odd stride does not stay in step with rows and channels, whose sizes are even.
-        stride = (max(1, flat.size // DRAWN)) | 1
-        self._count(flat[offset % stride :: stride], max(abs(low), abs(high)))
-
-    def _count(self, values: NDArray[Any], largest: float) -> None:
-        # Zeros alone, as a first batch may be, fix no scale.
-        wider = 2.0 ** np.ceil(np.log2(max(largest, _SMALLEST)))
-        if wider > self.limit:
-            while self.limit and self.limit < wider:
-                merged = self.counts.reshape(-1, 2).sum(axis=1)
-                self.counts = np.pad(merged, BINS // 4)
-                self.limit *= 2
-            self.limit = wider
-        bins = ((values + self.limit) * (BINS / (2 * self.limit))).astype(np.int32)
-        self.counts += np.bincount(np.minimum(bins, BINS - 1), minlength=BINS)
-
-    def centres(self) -> Floats:
-        """(BINS,) values in the middle of each bin."""
-        edges = np.linspace(-self.limit, self.limit, BINS + 1)
-        middle: Floats = (edges[1:] + edges[:-1]) / 2
-        return middle
 
 
 @dataclass(frozen=True)
@@ -106,6 +46,8 @@ class Calibration:
         ranges: tensor to the range to quantise over; holds zero.
         seen: tensor to its smallest and largest value.
         constant: tensors that never varied.
+        observed: tensor to all that was seen of it.
+        passed: tensor to the one that it takes its range from.
     """
 
     method: str
@@ -113,6 +55,8 @@ class Calibration:
     ranges: dict[str, Range]
     seen: dict[str, Range]
     constant: tuple[str, ...]
+    observed: Mapping[str, Observed] = field(default_factory=dict)
+    passed: Mapping[str, str] = field(default_factory=dict)
 
 
 def calibrate(
@@ -137,7 +81,7 @@ def calibrate(
     Raises:
         InputError: an activation is NaN or infinite.
     """
-    wanted, passed = _tensors(model.value, operators, keep)
+    wanted, passed = tensors(model.value, operators, keep)
     observed = observe(
         model,
         wanted,
@@ -147,21 +91,29 @@ def calibrate(
         threads=threads,
         observer=observer,
     )
-    choose = METHODS[method]
-    ranges = {name: with_zero(choose(each)) for name, each in observed.items()}
+    return Calibration(
+        method,
+        min(samples, len(split)),
+        chosen_ranges(observed, method, passed),
+        {name: (each.low, each.high) for name, each in observed.items()},
+        tuple(name for name, each in observed.items() if each.low == each.high),
+        observed,
+        passed,
+    )
+
+
+def chosen_ranges(
+    observed: Mapping[str, Observed], method: str, passed: Mapping[str, str]
+) -> dict[str, Range]:
+    """The range of every tensor, of those included that take it from another."""
+    ranges = {name: with_zero(METHODS[method](each)) for name, each in observed.items()}
     for name in passed:
         source = name
         while source in passed:
             source = passed[source]
         if source in ranges:
             ranges[name] = ranges[source]
-    return Calibration(
-        method,
-        min(samples, len(split)),
-        ranges,
-        {name: (each.low, each.high) for name, each in observed.items()},
-        tuple(name for name, each in observed.items() if each.low == each.high),
-    )
+    return ranges
 
 
 def observe(
@@ -179,15 +131,17 @@ def observe(
     Raises:
         InputError: one is NaN or infinite.
     """
-    observed = {name: Observed() for name in names}
+    axes = _channels(model.value)
+    observed = {name: Observed(axis=axes.get(name)) for name in names}
     seen = 0
     with observer.work("calibrating", min(samples, len(split))) as progress:
-        for count, batch in _run(model, names, split, samples, threads):
+        for index, (count, batch) in enumerate(_run(model, names, split, samples, threads)):
             for name, array in batch.items():
-                observed[name].add(array, seen, histogram=histogram)
+                observed[name].see(array, seen, index, histogram=histogram)
             seen += count
             progress.advance(count)
     for name, each in observed.items():
+        each.gather()
         if not np.isfinite([each.low, each.high]).all():
             raise InputError(f"{name} is NaN or infinite on some sample", where="calibration data")
     return observed
@@ -199,7 +153,19 @@ def symmetric(chosen: Range) -> Range:
     return -reach, reach
 
 
-def _tensors(
+def _channels(graph: onnx.ModelProto) -> dict[str, int]:
+    """Value to the axis of its channels, of those that a layer with weights takes."""
+    constant = {tensor.name for tensor in graph.graph.initializer}
+    layers = {"Conv": 1, "ConvTranspose": 1, "Gemm": -1, "MatMul": -1}
+    dims = {name: len(each.shape) for name, each in value_specs(graph).items()}
+    return {
+        node.input[0]: layers[node.op_type] % dims[node.input[0]]
+        for node in graph.graph.node
+        if node.op_type in layers and node.input[1] in constant and dims.get(node.input[0], 0) > 1
+    }
+
+
+def tensors(
     graph: onnx.ModelProto, operators: Collection[str], keep: Collection[str]
 ) -> tuple[list[str], dict[str, str]]:
     """Tensors to observe, and those that take their range from another."""
@@ -212,7 +178,7 @@ def _tensors(
     wanted: dict[str, None] = {}
     passed: dict[str, str] = {}
     for node in graph.graph.node:
-        if node.op_type not in operators:
+        if node.op_type not in operators or node.name in keep:
             continue
         if node.op_type in _PASS:
             passed[node.output[0]] = node.input[0]
@@ -244,7 +210,9 @@ def _run(
 
     _, first = activations(next(data.batches(1)))
     size = max(1, sum(array.nbytes for array in first.values()))
-    yield from map(activations, data.batches(max(1, min(32, BYTES // size)), samples))
+    # As many batches as parts, where there are enough samples.
+    most = max(1, min(32, BYTES // size, min(samples, len(split)) // PARTS))
+    yield from map(activations, data.batches(most, samples))
 
 
 def with_zero(chosen: Range) -> Range:

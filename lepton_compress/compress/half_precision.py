@@ -11,8 +11,9 @@ from onnx import TensorProto, numpy_helper
 
 from lepton_compress.artifacts import Model, Observer, Split, StepOutcome
 from lepton_compress.compress import account
-from lepton_compress.compress.calibration import Observed, observe
+from lepton_compress.compress.calibration import observe
 from lepton_compress.compress.half_graph import rewrite, slots
+from lepton_compress.compress.observed import Observed
 from lepton_compress.compress.prepare import prepare
 from lepton_compress.compress.session import optimised
 from lepton_compress.graph import value_specs

@@ -70,5 +70,22 @@ def weight_bits(asked: int | Literal["auto"], *, saturating: bool) -> Decision:
     return Decision(8, "sums of products are exact")
 
 
+def aligns(
+    asked: Literal["auto", "keep"], activations: str, processor: Mapping[str, Any]
+) -> Decision:
+    """Whether to lay the graph out for the integer kernels of ONNX Runtime on x86.
+
+    Args:
+        asked: "keep" leaves the graph as it is.
+        activations: numpy name of an integer type.
+        processor: as `provenance.cpu` describes it.
+    """
+    if asked == "keep":
+        return Decision(False, "asked for")
+    if activations == "uint8" and _is_x86(processor):
+        return Decision(True, "the direct int8 convolution on x86 takes four channels at a time")
+    return Decision(False, "only the kernels for unsigned activations on x86 ask for it")
+
+
 def _is_x86(processor: Mapping[str, Any]) -> bool:
     return str(processor["machine"]).lower() in _X86

@@ -40,6 +40,11 @@ class Quantize(Params):
             "error. `auto`: the last for 8 bits, all values for 16.",
         )
     )
+    layout: Literal["auto", "keep"] = Field(
+        "auto",
+        description="`auto`: on x86, channels are filled up to what the integer kernels take at a "
+        "time and means over an image become pools; no output changes by the former.",
+    )
     rounding: Literal["adaptive", "nearest"] = Field(
         "adaptive",
         description="`adaptive` rounds each weight so that the layer's output on calibration data "
@@ -49,6 +54,24 @@ class Quantize(Params):
         256, description="At most this many calibration samples."
     )
     keep: list[str] = Field([], description="Names of nodes to leave in float, as `inspect` shows.")
+    resamples: Annotated[int, Field(ge=0, le=20)] = Field(
+        0,
+        description="Quantise again with this many resampled calibration sets, to tell how much "
+        "the outputs depend on the samples; each costs as long as the step itself.",
+    )
+    ranges: str | None = Field(
+        None,
+        description="A file of saved ranges, as a run leaves them, to take instead of calibrating.",
+    )
+
+    def files(self) -> tuple[str, ...]:
+        return (self.ranges,) if self.ranges else ()
+
+    @model_validator(mode="after")
+    def _nothing_to_resample(self) -> Self:
+        if self.ranges and self.resamples:
+            raise ValueError("saved ranges cannot be resampled: drop `resamples` or `ranges`")
+        return self
 
     @model_validator(mode="after")
     def _levels_searched(self) -> Self:
@@ -77,4 +100,6 @@ def quantize(model: Model, params: Quantize, context: StepContext) -> StepOutcom
         params,
         threads=context.threads,
         observer=context.observer,
+        evaluation=context.data.evaluation,
+        folder=context.folder,
     )

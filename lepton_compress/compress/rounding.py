@@ -18,8 +18,8 @@ import numpy as np
 import onnx
 import onnxruntime
 import torch
+from numpy.lib.stride_tricks import sliding_window_view
 from onnx import numpy_helper
-from torch.nn import functional
 
 from lepton_compress.artifacts import Model, Observer, Split
 from lepton_compress.compress.training import deterministic
@@ -28,9 +28,11 @@ from lepton_compress.load.forms import duplicate
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-PATCHES = 2048
+PATCHES = 512
 """Of a layer, that one batch adds to its moments; they are drawn evenly."""
 _BATCH = 4
+_BLOCK = 64
+"""Columns whose errors reach the columns behind them together."""
 _DAMP = 0.01
 """Added to the diagonal of the moments, as a share of its mean, against overfitting rare inputs."""
 
@@ -177,25 +179,23 @@ def measure(
 
 def _patches(layer: Layer, array: NDArray[Any]) -> torch.Tensor:
     """What the layer's weights meet: (groups, width of a patch, count)."""
-    if layer.operator == "Conv":
-        # A large image alone has patches enough; the others of the batch need no unfolding.
-        down, across = layer.strides
-        places = max(1, array.shape[2] // down) * max(1, array.shape[3] // across)
-        array = array[: max(1, -(-PATCHES // places))]
-    given = torch.from_numpy(np.array(array, dtype=np.float32, copy=True))
     if layer.operator != "Conv":
-        rows = given.reshape(-1, given.shape[-1])
-        return rows[:: _stride(len(rows))].T[None].contiguous()
-    if layer.kernel == (1, 1) and not any(layer.pads):
-        unfolded = given[:, :, ::down, ::across].flatten(2)
-    else:
-        top, left, bottom, right = layer.pads
-        padded = functional.pad(given, (left, right, top, bottom))
-        unfolded = functional.unfold(padded, layer.kernel, layer.dilations, stride=layer.strides)
-    batch, width, places = unfolded.shape
-    drawn = unfolded[:, :, :: _stride(batch * places)]
-    groups = drawn.reshape(batch, layer.groups, width // layer.groups, drawn.shape[2])
-    return groups.permute(1, 2, 0, 3).reshape(layer.groups, width // layer.groups, -1)
+        rows = array.reshape(-1, array.shape[-1])
+        drawn = rows[:: _stride(len(rows))].T[None]
+        return torch.from_numpy(np.array(drawn, dtype=np.float32, order="C"))
+    top, left, bottom, right = layer.pads
+    padded = np.pad(array, ((0, 0), (0, 0), (top, bottom), (left, right)))
+    (tall, wide), (down, across) = layer.dilations, layer.strides
+    reach = ((layer.kernel[0] - 1) * tall + 1, (layer.kernel[1] - 1) * wide + 1)
+    # A view: only the patches that are drawn are ever copied.
+    windows = sliding_window_view(padded, reach, (2, 3))[:, :, ::down, ::across, ::tall, ::wide]
+    batch, _, rows, columns = windows.shape[:4]
+    count = batch * rows * columns
+    image, row, column = np.unravel_index(
+        np.arange(0, count, _stride(count)), (batch, rows, columns)
+    )
+    drawn = windows[image, :, row, column].reshape(len(row), layer.groups, -1)
+    return torch.from_numpy(np.array(drawn.transpose(1, 2, 0), dtype=np.float32, order="C"))
 
 
 def _stride(count: int) -> int:
@@ -251,12 +251,18 @@ def round_weights(
     upper = torch.linalg.cholesky(inverse).transpose(1, 2).float()
     left = weight.clone()
     integers = torch.zeros_like(weight)
-    for index in range(weight.shape[2]):
-        column = left[:, :, index]
-        rounded = (column / scale[:, :, 0]).round().clamp(-largest, largest)
-        integers[:, :, index] = rounded
-        error = (column - rounded * scale[:, :, 0]) / upper[:, index, index, None]
-        left[:, :, index:] -= error[:, :, None] * upper[:, index, None, index:]
+    for start in range(0, weight.shape[2], _BLOCK):
+        stop = min(start + _BLOCK, weight.shape[2])
+        errors = torch.empty_like(left[:, :, start:stop])
+        for index in range(start, stop):
+            column = left[:, :, index]
+            rounded = (column / scale[:, :, 0]).round().clamp(-largest, largest)
+            integers[:, :, index] = rounded
+            error = (column - rounded * scale[:, :, 0]) / upper[:, index, index, None]
+            left[:, :, index:stop] -= error[:, :, None] * upper[:, index, None, index:stop]
+            errors[:, :, index - start] = error
+        # The columns behind the block take its errors all at once, as one product.
+        left[:, :, stop:] -= errors @ upper[:, start:stop, stop:]
     return integers
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,9 +16,20 @@ from onnxruntime.quantization.calibrate import CalibrationMethod, TensorData, Te
 from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 
 from lepton_compress.artifacts import Model, Observer, Split, StepOutcome
-from lepton_compress.compress import account, processor, rounding, saturation
-from lepton_compress.compress.calibration import Calibration, Range, calibrate, symmetric
-from lepton_compress.compress.prepare import prepare
+from lepton_compress.compress import (
+    account,
+    attention,
+    layout,
+    processor,
+    rounding,
+    saturation,
+    saved_ranges,
+    soundness,
+)
+from lepton_compress.compress.calibration import Calibration, calibrate, symmetric
+from lepton_compress.compress.observed import Range
+from lepton_compress.compress.prepare import Prepared, prepare
+from lepton_compress.compress.processor import Decision
 from lepton_compress.load.forms import duplicate, signature
 from lepton_compress.provenance import cpu
 
@@ -56,78 +68,174 @@ _WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 
 
 def quantize(
-    model: Model, calibration: Split, params: Quantize, *, threads: int, observer: Observer
+    model: Model,
+    calibration: Split,
+    params: Quantize,
+    *,
+    threads: int,
+    observer: Observer,
+    evaluation: Split | None = None,
+    folder: Path = Path(),
 ) -> StepOutcome:
     """The quantised graph of a float graph.
 
     Args:
         model: a graph in float32.
         calibration: inputs (samples, ...).
+        evaluation: more such inputs, to tell whether the calibration data are like them; they
+            decide about nothing.
+        folder: that saved ranges are relative to.
 
     Raises:
         InputError: `keep` names no node, the graph is quantised already, or the data do not fit.
     """
+    plan = draft(model, calibration, params, threads=threads, observer=observer, folder=folder)
+    if isinstance(plan, StepOutcome):
+        return plan
+    params, ready, calibrated = plan.params, plan.ready, plan.calibrated
+    bits = plan.bits.value
+
+    def made_with(ranges: Mapping[str, Range]) -> Model:
+        made = insert(ready.model, ranges, params, plan.kind.value, bits)
+        if params.rounding == "adaptive":
+            rounding.adapt(
+                ready.model,
+                made.value,
+                ready.split,
+                samples=params.samples,
+                largest=2 ** (bits - 1) - 1,
+                threads=threads,
+                observer=observer,
+            )
+        return made
+
+    outcome = made_with(calibrated.ranges)
+    filled = layout.align_channels(outcome.value) if plan.aligned.value else []
+    statistics: dict[str, Any] = {
+        "calibration": calibrated.method,
+        "rounding": params.rounding,
+        "calibration_samples": calibrated.samples,
+        "calibrated_model": saved_ranges.model_digest(ready.model.value),
+        "activations": plan.kind.told(),
+        "symmetric": params.symmetric,
+        "layout": plan.aligned.told() | {"aligned": filled},
+        "weight_bits": plan.bits.told(),
+        "saturating": plan.saturating.told(),
+    }
+    notes = [*ready.notes]
+    overflows = plan.saturating.value and plan.kind.value != "uint16"
+    if overflows and params.weight_bits in ("auto", 8):
+        # With `auto` the weights have seven bits by now; what eight would do is the reason.
+        eight = outcome
+        if bits == 7:
+            eight = insert(ready.model, calibrated.ranges, params, plan.kind.value, 8)
+        found = saturation.check(eight, ready.split, params.saturation_samples, observer)
+        statistics["saturation"] = asdict(found)
+        notes.append(found.told(bits))
+    statistics |= _account(ready.model, outcome, calibrated, params, plan.kind.value)
+    statistics["output_sqnr_db"] = account.output_noise(ready.model, outcome, ready.split)
+    notes += account.left_in_float(statistics["weighted"]["float"])
+    if params.ranges:
+        statistics["ranges_from"] = params.ranges
+        notes.append(f"ranges from {params.ranges}, not calibrated")
+    else:
+        found_of, told = soundness.account(
+            ready.model, calibrated, evaluation, threads=threads, observer=observer
+        )
+        statistics |= found_of
+        notes += told
+    if params.resamples:
+        statistics["resampled"] = soundness.resampled(
+            calibrated,
+            params,
+            lambda ranges: account.output_noise(ready.model, made_with(ranges), ready.split),
+        )
+        notes += soundness.told_of(statistics["resampled"], statistics["output_sqnr_db"])
+    if calibrated.constant:
+        notes.append(f"never varies on the calibration data: {', '.join(calibrated.constant)}")
+    return StepOutcome(outcome, changed=True, statistics=statistics, notes=tuple(notes))
+
+
+@dataclass(frozen=True)
+class Draft:
+    """All that is decided before a graph is rewritten. `params` keep in float what they name and
+    what cannot be quantised in its place."""
+
+    params: Quantize
+    ready: Prepared
+    calibrated: Calibration
+    kind: Decision
+    saturating: Decision
+    bits: Decision
+    aligned: Decision
+
+    def graph(self, params: Quantize) -> Model:
+        """The quantised graph, weights rounded to the nearest."""
+        made = self.plain(params)
+        if self.aligned.value:
+            layout.align_channels(made.value)
+        return made
+
+    def plain(self, params: Quantize) -> Model:
+        """The same in the layout of the float graph."""
+        ranges = self.calibrated.ranges
+        return insert(self.ready.model, ranges, params, self.kind.value, self.bits.value)
+
+
+def draft(
+    model: Model,
+    calibration: Split,
+    params: Quantize,
+    *,
+    threads: int,
+    observer: Observer,
+    folder: Path = Path(),
+) -> Draft | StepOutcome:
+    """Check, calibrate and decide; an outcome that changes nothing if there is nothing to quantise.
+
+    Raises:
+        InputError: as `quantize`.
+    """
     ready = prepare(model, calibration, params.keep, "quantize")
+    apart, told_apart = attention.take_apart(ready.model, ready.split, params.keep)
+    if apart is not ready.model:
+        ready = replace(prepare(apart, calibration, (), "quantize"), notes=ready.notes)
+    between = attention.parts_in_float(ready.model, ready.split)
+    params = params.model_copy(update={"keep": [*params.keep, *between]})
     nodes = account.weighted(ready.model.value)
     if not any(
         node.op_type in _WEIGHTED for name, node in nodes.items() if name not in params.keep
     ):
         reason = f"the graph has none of {', '.join(_WEIGHTED)} to quantise"
         return StepOutcome(model, changed=False, notes=(reason, *_reasons(nodes, params.keep)))
-    calibrated = calibrate(
-        ready.model,
-        ready.split,
-        method=_method(params),
-        operators=OPERATORS,
-        keep=params.keep,
-        samples=params.samples,
-        threads=threads,
-        observer=observer,
-    )
+    kind = processor.activations(params.activations, cpu())
+    aligned = processor.aligns(params.layout, kind.value, cpu())
+    told = (*ready.notes, *told_apart, *account.left_in_float(between))
+    pooled = layout.pool_means(ready.model) if aligned.value else ready.model
+    ready = replace(ready, model=pooled, notes=told)
+    if params.ranges:
+        path = folder / params.ranges
+        calibrated = saved_ranges.load(path, ready.model, OPERATORS, params.keep)
+    else:
+        calibrated = calibrate(
+            ready.model,
+            ready.split,
+            method=_method(params),
+            operators=OPERATORS,
+            keep=params.keep,
+            samples=params.samples,
+            threads=threads,
+            observer=observer,
+        )
     if params.symmetric:
         # Ranges as they are in effect: what is saved here is what the graph holds.
         ranges = {name: symmetric(each) for name, each in calibrated.ranges.items()}
         calibrated = replace(calibrated, ranges=ranges)
-    kind = processor.activations(params.activations, cpu())
     saturating = processor.saturates(params.saturating, cpu())
     bits = processor.weight_bits(
         params.weight_bits, saturating=saturating.value and kind.value != "uint16"
     )
-    outcome = insert(ready.model, calibrated.ranges, params, kind.value, bits.value)
-    if params.rounding == "adaptive":
-        rounding.adapt(
-            ready.model,
-            outcome.value,
-            ready.split,
-            samples=params.samples,
-            largest=2 ** (bits.value - 1) - 1,
-            threads=threads,
-            observer=observer,
-        )
-    statistics: dict[str, Any] = {
-        "calibration": calibrated.method,
-        "rounding": params.rounding,
-        "calibration_samples": calibrated.samples,
-        "activations": kind.told(),
-        "symmetric": params.symmetric,
-        "weight_bits": bits.told(),
-        "saturating": saturating.told(),
-    }
-    notes = [*ready.notes]
-    if saturating.value and kind.value != "uint16" and params.weight_bits in ("auto", 8):
-        # With `auto` the weights have seven bits by now; what eight would do is the reason.
-        eight = outcome
-        if bits.value == 7:
-            eight = insert(ready.model, calibrated.ranges, params, kind.value, 8)
-        found = saturation.check(eight, ready.split, params.saturation_samples, observer)
-        statistics["saturation"] = asdict(found)
-        notes.append(found.told(bits.value))
-    statistics |= _account(ready.model, outcome, calibrated, params, kind.value)
-    statistics["output_sqnr_db"] = account.output_noise(ready.model, outcome, ready.split)
-    notes += account.left_in_float(statistics["weighted"]["float"])
-    if calibrated.constant:
-        notes.append(f"never varies on the calibration data: {', '.join(calibrated.constant)}")
-    return StepOutcome(outcome, changed=True, statistics=statistics, notes=tuple(notes))
+    return Draft(params, ready, calibrated, kind, saturating, bits, aligned)
 
 
 def _method(params: Quantize) -> str:

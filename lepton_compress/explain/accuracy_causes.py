@@ -128,7 +128,7 @@ def outlier_channel(account: Account) -> Finding | None:
         f"channel {worst.largest_channel} of {worst.channels} reaches "
         f"{max(map(abs, worst.seen)):.3g}, {worst.spread:.0f} times the median channel, which is "
         f"left with {worst.median_channel_db:.1f} dB{_others(poor)}; {outcome(account)}",
-        "equalise the channels across layers or smooth them (SmoothQuant), calibrate by percentile "
+        "put the step smooth or equalize before the quantisation, calibrate by percentile "
         f"or squared error, or keep {_node(account, worst)} in float",
         0.9 if suffers(account) else 0.65,
     )

@@ -50,7 +50,7 @@ class Profiled:
     kernels: tuple[Kernel, ...]
 
 
-def profile(path: Path, feeds: Feeds) -> Profiled:
+def profile(path: Path, feeds: Feeds, *, runs: int = WARM_UP + RUNS) -> Profiled:
     """Run a file with the profiler on, all optimisations on, on one thread."""
     import onnxruntime
 
@@ -64,7 +64,7 @@ def profile(path: Path, feeds: Feeds) -> Profiled:
             str(path), options, providers=["CPUExecutionProvider"]
         )
         end = time.perf_counter() + CAP
-        for run in range(WARM_UP + RUNS):
+        for run in range(runs):
             session.run(None, dict(feeds))
             if run > WARM_UP and time.perf_counter() > end:
                 break

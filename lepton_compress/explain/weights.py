@@ -108,8 +108,11 @@ def account(
     )
     if node.op_type not in WEIGHTED:
         return about
-    rows = _rows(values, node)
     wanted = _float_weight(reference, node)
+    if wanted is not None and wanted.ndim == values.ndim:
+        # Channels may have been added that only fill up what a kernel takes at a time.
+        values = values[tuple(slice(0, size) for size in wanted.shape)]
+    rows = _rows(values, node)
     exact = rows if wanted is None else _rows(wanted, node)
     reach = np.abs(exact).max(axis=1)
     live = reach > _DEAD * reach.max()

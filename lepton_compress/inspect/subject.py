@@ -18,14 +18,21 @@ from lepton_compress.inspect.torch_model import (
 )
 from lepton_compress.inspect.weights_file import inspect_weights
 from lepton_compress.load.forms import GRAPH
-from lepton_compress.overviews import CandidateRow, EntryOverview, Inspection, ResultOverview
+from lepton_compress.overviews import (
+    CandidateRow,
+    EntryOverview,
+    Inspection,
+    RangesOverview,
+    ResultOverview,
+)
+from lepton_compress.ranges import is_ranges, read_ranges
 from lepton_compress.report.folder import RESULT, read_result
 
 ENTRY = "entry.json"
 _KNOWN = "an .onnx, .pt2 or .safetensors file, path.py:factory, or the folder of a run"
 _READERS = {".onnx": inspect_onnx, ".pt2": inspect_program, ".safetensors": inspect_weights}
 
-Found = Inspection | ResultOverview | EntryOverview
+Found = Inspection | ResultOverview | EntryOverview | RangesOverview
 
 
 def inspect(
@@ -36,7 +43,7 @@ def inspect(
     shapes: tuple[str, ...] = (),
     trust_pickle: bool = False,
 ) -> Found:
-    """Facts of a model, a file of weights, a run or a kept result.
+    """Facts of a model, a file of weights, a run, a kept result or saved ranges.
 
     Args:
         subject: a path, or a reference to a factory, relative to the current folder.
@@ -66,6 +73,9 @@ def inspect(
         return _folder(path)
     if path.name == ENTRY:
         return _entry(path.parent)
+    if path.suffix == ".json" and is_ranges(path):
+        held = read_ranges(path).model_dump(exclude={"kind", "version"})
+        return RangesOverview(subject=str(path), **held)
     if path.suffix == ".json":
         return _result(path)
     if path.suffix not in _READERS:

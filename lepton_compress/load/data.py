@@ -12,6 +12,7 @@ from pydantic import Field
 from lepton_compress.artifacts import Dataset, Split
 from lepton_compress.errors import InputError
 from lepton_compress.load.references import resolve
+from lepton_compress.load.slices import read_slices
 from lepton_compress.registry import Params, plugin
 from lepton_compress.units import Percent
 
@@ -32,8 +33,9 @@ class PythonLoader(Params):
 def load_python(params: PythonLoader, folder: Path, seed: int) -> Any:
     """Calls a Python function that returns {"train": ..., "calibration": ..., "evaluation": ...}.
 
-    Each split is an array, a pair (inputs, targets), a `Split`, or an iterable of batches such as
-    a torch DataLoader; inputs are an array or a mapping of names to arrays.
+    Each split is an array, a pair (inputs, targets), a mapping {"inputs": ..., "targets": ...,
+    "slices": ...}, a `Split`, or an iterable of batches such as a torch DataLoader; inputs are an
+    array or a mapping of names to arrays, slices a mapping of names to one value a sample.
     """
     function = resolve(params.function, folder)
     try:
@@ -52,6 +54,9 @@ class NpzLoader(Params):
     path: str = Field(description="The file, as numpy.savez writes it.")
     inputs: list[str] = Field(min_length=1, description="Arrays that the model takes.")
     targets: str | None = Field(None, description="The array of labels or values to predict.")
+    slices: list[str] = Field(
+        [], description="Arrays of true or false, numbers or texts: parts to look at one by one."
+    )
     scale: float = Field(
         1.0, description="Inputs are multiplied by this, and are float32 then; 1 leaves them."
     )
@@ -71,7 +76,7 @@ def load_npz(params: NpzLoader, folder: Path, seed: int) -> Any:
     try:
         # Opened here, as numpy leaves a file open that it finds to be none.
         with path.open("rb") as held, np.load(held, allow_pickle=False) as file:
-            wanted = [*params.inputs, *([params.targets] if params.targets else [])]
+            wanted = [*params.inputs, *([params.targets] if params.targets else []), *params.slices]
             for name in wanted:
                 if name not in file:
                     raise InputError(
@@ -92,10 +97,14 @@ def load_npz(params: NpzLoader, folder: Path, seed: int) -> Any:
         raise InputError("calibration and evaluation together exceed 100 %", where=str(path))
     parts = dict(zip(SPLITS, np.split(order, ends), strict=True))
     return {
-        split: (
-            {name: arrays[name][rows] for name in params.inputs},
-            arrays[params.targets][rows] if params.targets else None,
-        )
+        split: {
+            "inputs": {name: arrays[name][rows] for name in params.inputs},
+            "targets": arrays[params.targets][rows] if params.targets else None,
+            # A part may lie outside a split; only the evaluation's are looked at.
+            "slices": {name: arrays[name][rows] for name in params.slices}
+            if split == "evaluation"
+            else {},
+        }
         for split, rows in parts.items()
     }
 
@@ -152,6 +161,12 @@ def make_dataset(given: Any, where: str) -> Dataset:
 def _split(given: Any, where: str) -> Split:
     import numpy as np
 
+    slices: Any = {}
+    if isinstance(given, Split):
+        slices = given.slices
+    elif isinstance(given, Mapping) and "inputs" in given and "slices" in given:
+        slices = given["slices"]
+        given = {name: held for name, held in given.items() if name != "slices"}
     inputs, targets = _unpack(given, where)
     if not inputs:
         raise InputError("has no inputs", where=where)
@@ -177,7 +192,8 @@ def _split(given: Any, where: str) -> Split:
             raise InputError(
                 f"{name} has a NaN or an infinity in sample {bad}", where=where, mend="drop it"
             )
-    return Split(inputs, targets)
+    samples = len(next(iter(inputs.values())))
+    return Split(inputs, targets, read_slices(slices, samples, f"{where}: slices"))
 
 
 def _unpack(given: Any, where: str) -> tuple[dict[str, np.ndarray], np.ndarray | None]:

@@ -1,4 +1,5 @@
-"""The run folder: result.json, the artifacts, the reports. Written whole or not at all."""
+"""The run folder: result.json, the artifacts, the reports, the ranges that calibrations found.
+Written whole or not at all."""
 
 from __future__ import annotations
 
@@ -20,9 +21,12 @@ from typing import Any, TypeVar
 
 import yaml
 
+from lepton_compress import __version__
 from lepton_compress.artifacts import SCHEMA_VERSION, RunResult
 from lepton_compress.errors import InputError, OutputError, UserError
 from lepton_compress.provenance import digest
+from lepton_compress.ranges import Ranges, from_statistics
+from lepton_compress.ranges import to_json as to_text
 from lepton_compress.recipe import Source, read
 from lepton_compress.report import migrate
 from lepton_compress.report.html import html
@@ -33,6 +37,7 @@ RESULT = "result.json"
 REPORT = "report.md"
 PAGE = "report.html"
 RECIPE = "recipe.yaml"
+RANGES = "ranges"
 T = TypeVar("T")
 
 
@@ -84,6 +89,9 @@ def write(result: RunResult, files: Mapping[str, Path], out: Path, source: Sourc
                 (made / path).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(file, made / path)
             (made / RESULT).write_text(to_json(result), encoding="utf-8")
+            for name, ranges in _ranges(result).items():
+                (made / RANGES).mkdir(exist_ok=True)
+                (made / RANGES / f"{name}.json").write_text(to_text(ranges), encoding="utf-8")
             (made / REPORT).write_text(markdown(result), encoding="utf-8")
             text = None
             if document is not None:
@@ -95,6 +103,18 @@ def write(result: RunResult, files: Mapping[str, Path], out: Path, source: Sourc
             shutil.rmtree(made, ignore_errors=True)
             raise
     return dataclasses.replace(result, folder=out)
+
+
+def _ranges(result: RunResult) -> dict[str, Ranges]:
+    """Candidate to the ranges that its last calibration found."""
+    tool = result.environment.get("libraries", {}).get("lepton-compress", __version__)
+    found = {}
+    for candidate in result.candidates:
+        for record in candidate.history:
+            made = from_statistics(record.statistics, tool=tool, data=result.data_fingerprint)
+            if made is not None:
+                found[candidate.id] = made
+    return found
 
 
 def _replace(made: Path, out: Path) -> None:

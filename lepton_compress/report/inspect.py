@@ -16,6 +16,7 @@ from lepton_compress.overviews import (
     Held,
     Inspection,
     ModuleRow,
+    RangesOverview,
     ResultOverview,
 )
 from lepton_compress.units import show_bytes
@@ -23,12 +24,16 @@ from lepton_compress.units import show_bytes
 UNKNOWN = "unknown"
 
 
-def show(found: Inspection | ResultOverview | EntryOverview, console: Console) -> None:
+def show(
+    found: Inspection | ResultOverview | EntryOverview | RangesOverview, console: Console
+) -> None:
     """Facts first, tables under them."""
     if isinstance(found, ResultOverview):
         _show_result(found, console)
     elif isinstance(found, EntryOverview):
         _show_entry(found, console)
+    elif isinstance(found, RangesOverview):
+        _show_ranges(found, console)
     else:
         _show_model(found, console)
 
@@ -89,6 +94,20 @@ def _show_entry(found: EntryOverview, console: Console) -> None:
     if found.model is not None:
         _print(console, "")
         _show_model(found.model, console)
+
+
+def _show_ranges(found: RangesOverview, console: Console) -> None:
+    grid = _grid()
+    grid.add_row("ranges", Text(found.subject, style="bold"))
+    grid.add_row("found by", f"{found.calibrator} on {found.samples} samples")
+    grid.add_row("data", found.data)
+    grid.add_row("model", found.model)
+    grid.add_row("lepton-compress", found.tool)
+    table = _table("tensor", "low", "high", "seen from", "to", right={1, 2, 3, 4})
+    for name, pair in found.ranges.items():
+        ends = [f"{end:.4g}" for end in (*pair, *found.seen.get(name, ()))]
+        table.add_row(Text(name), *ends)
+    _print(console, grid, "", table)
 
 
 def _weights(held: Mapping[str, Held]) -> Table:

@@ -86,6 +86,7 @@ def _steps(result: RunResult) -> Iterator[str]:
             told = {name: short(value) for name, value in record.statistics.items()}
             said = [f"{name} {value}" for name, value in told.items() if value]
             said += record.notes
+            said += [each for each in (record.declined, record.unmet) if each and each not in said]
             yield row([candidate.id, record.step, took, "; ".join(said)])
         macs = "unknown" if candidate.macs is None else f"{candidate.macs:,}"
         yield row([candidate.id, "", "", f"{candidate.parameters:,} parameters, {macs} MACs"])

@@ -12,15 +12,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from lepton_compress.artifacts import Split
-from lepton_compress.compress.calibration import (
-    BINS,
-    METHODS,
-    Observed,
-    Range,
-    calibrate,
-    symmetric,
-    with_zero,
-)
+from lepton_compress.compress.calibration import METHODS, calibrate, symmetric, with_zero
+from lepton_compress.compress.observed import BINS, Observed, Range
 from lepton_compress.compress.static_int8 import OPERATORS
 from lepton_compress.errors import InputError
 from tests.compress.nets import Silent, cnn, mlp

@@ -26,6 +26,9 @@ PARAMETERS: dict[tuple[str, str], dict[str, Any]] = {
     ("step", "finetune"): {"epochs": 1},
     ("metric", "top_k"): {"k": 2},
     ("metric", "python"): {"function": "own.py:metric"},
+    **{("metric", name): {"resamples": 20} for name in ("f1", "precision", "recall", "auroc")},
+    **{("metric", name): {"resamples": 20} for name in ("average_precision", "r2")},
+    ("metric", "word_error_rate"): {"resamples": 20},
     ("loader", "python"): {"function": "own.py:load", "args": {"count": 20}},
     ("loader", "npz"): {"path": "data.npz", "inputs": ["x", "side"], "targets": "y"},
 }

@@ -19,7 +19,7 @@ from lepton_compress.recipe import MetricUse
 from tests.contract.needed import PARAMETERS, files, of_kind, parameters
 
 COUNT, CLASSES = 30, 5
-REGRESSION = {"mean_absolute_error", "mean_squared_error"}
+REGRESSION = {"mean_absolute_error", "mean_squared_error", "r2"}
 """Metrics that compare numbers; the others look for a class among scores."""
 
 every = pytest.mark.parametrize("name", of_kind("metric"))
@@ -36,6 +36,16 @@ def sample(name: str) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
     if name in REGRESSION:
         targets = draw.normal(size=(COUNT, 2))
         return targets + draw.normal(size=targets.shape), targets, targets
+    if name == "word_error_rate":
+        words = draw.integers(CLASSES, size=(COUNT, 7))
+        return np.where(draw.random(words.shape) < 0.3, CLASSES, words), words, words
+    if name == "mean_average_precision":
+        corner, size = draw.uniform(0, 50, (COUNT, 3, 2)), draw.uniform(10, 50, (COUNT, 3, 2))
+        kinds = draw.integers(CLASSES, size=(COUNT, 3, 1))
+        boxes = np.concatenate([corner, corner + size], axis=2)
+        found = np.concatenate([boxes, draw.random((COUNT, 3, 1)), kinds], axis=2)
+        moved = found + np.array([9, 9, 9, 9, 0, 0]) * (draw.random((COUNT, 3, 1)) < 0.5)
+        return moved, found, np.concatenate([boxes, kinds], axis=2)
     labels = draw.integers(CLASSES, size=COUNT)
     right = np.eye(CLASSES)[labels]
     return right + draw.normal(size=right.shape), right, labels
@@ -101,7 +111,7 @@ def test_it_makes_a_score(name: str, folder: Path) -> None:
         metric.measure, {"y": outputs}, targets, candidate="a", format="onnx", metric=name
     )
     assert made.samples == COUNT
-    if made.outcomes is not None:
+    if made.outcomes is not None or made.replicates is not None:
         assert made.interval[0] <= made.value <= made.interval[1]
 
 

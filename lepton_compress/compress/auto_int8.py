@@ -1,0 +1,294 @@
+"""The search behind `quantize_auto`: over the parameters of the plain steps, so that what it finds
+can be written into a recipe as one of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from lepton_compress.artifacts import Model, Place, StepContext, StepOutcome
+from lepton_compress.compress import account, dynamic_int8, sensitivity, static_int8
+from lepton_compress.compress.calibration import chosen_ranges
+from lepton_compress.compress.prepare import prepare
+from lepton_compress.compress.quantize import Quantize
+from lepton_compress.compress.quantize_auto import QuantizeAuto
+from lepton_compress.compress.quantize_dynamic import QuantizeDynamic
+from lepton_compress.compress.race import Timing, race
+from lepton_compress.compress.trial import Judge, Trial
+from lepton_compress.registry import Params
+from lepton_compress.units import show_percent
+
+METHODS = ("mse", "percentile", "minmax")
+FLOAT = "float"
+_WORTH = 0.99
+"""A node is left in float for its time only if that makes the graph surely faster by as much."""
+_MOST_BUILDS = 6
+_HERE = Place("here", "onnxruntime-cpu", 1, 1)
+"""Where a library call names no target."""
+
+
+@dataclass(frozen=True)
+class Scheme:
+    """A plain step with its parameters, what it made, and how that did."""
+
+    step: str
+    params: Params
+    outcome: StepOutcome
+    trial: Trial
+
+    @property
+    def name(self) -> str:
+        kept = getattr(self.params, "keep", [])
+        kind = "dynamic" if self.step == "quantize_dynamic" else "static"
+        return f"{kind} int8" + (f", {len(kept)} nodes in float" if kept else "")
+
+    @property
+    def recipe(self) -> dict[str, Any]:
+        """As a recipe would write it."""
+        return {self.step: self.params.model_dump(mode="json", exclude_defaults=True)}
+
+
+@dataclass
+class _Search:
+    model: Model
+    params: QuantizeAuto
+    context: StepContext
+    judge: Judge
+    place: Place
+    tried: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def known(self) -> set[str]:
+        """The nodes that a recipe can name."""
+        return {node.name for node in self.model.value.graph.node}
+
+    def schemes(self) -> list[Scheme]:
+        """What may be chosen: dynamic int8, static int8, and that with nodes left in float."""
+        found = self._dynamic()
+        plan = self._best_calibration()
+        if plan is None:
+            return found
+        draft, params = plan
+        params = self._left_for_time(draft, params)
+        made = self._static(params)
+        found.append(made)
+        if made.trial.drop > self.params.drop:
+            found += self._left_for_accuracy(draft, params)
+        return found
+
+    def _dynamic(self) -> list[Scheme]:
+        params = QuantizeDynamic(keep=self.params.keep)
+        made = dynamic_int8.quantize(self.model, self.context.data.calibration, params)
+        if not made.changed:
+            return []
+        return [self._scheme("quantize_dynamic", params, made)]
+
+    def _scheme(self, step: str, params: Params, made: StepOutcome) -> Scheme:
+        scheme = Scheme(step, params, made, self.judge(made.model))
+        self._note(scheme.name, scheme.trial, recipe=scheme.recipe)
+        return scheme
+
+    def _note(self, what: str, trial: Trial, **more: Any) -> None:
+        drop = trial.drop if math.isfinite(trial.drop) else None
+        self.tried.append({"what": what, "drop": drop, "output_sqnr_db": trial.noise_db} | more)
+
+    def _best_calibration(self) -> tuple[static_int8.Draft, Quantize] | None:
+        """The way of calibration with the least noise; None if there is nothing to quantise."""
+        params = self._params(METHODS[0])
+        draft = static_int8.draft(
+            self.model,
+            self.context.data.calibration,
+            params,
+            threads=self.context.threads,
+            observer=self.context.observer,
+        )
+        if isinstance(draft, StepOutcome):
+            return None
+        best: tuple[float, static_int8.Draft, Quantize] | None = None
+        for method in METHODS:
+            seen = draft.calibrated
+            ranges = chosen_ranges(seen.observed, method, seen.passed)
+            tried = replace(draft, calibrated=replace(seen, method=method, ranges=ranges))
+            trial = self.judge(tried.graph(draft.params))
+            self._note(f"static int8, {method}, rounded to the nearest", trial)
+            if best is None or trial.noise < best[0]:
+                best = trial.noise, tried, self._params(method)
+        assert best is not None  # noqa: S101 - there are methods
+        return best[1:]
+
+    def _params(self, method: str) -> Quantize:
+        return Quantize(
+            calibration=method,
+            samples=self.params.calibration_samples,
+            keep=self.params.keep,
+        )
+
+    def _static(self, params: Quantize) -> Scheme:
+        made = static_int8.quantize(
+            self.model,
+            self.context.data.calibration,
+            params,
+            threads=self.context.threads,
+            observer=self.context.observer,
+        )
+        return self._scheme("quantize", params, made)
+
+    def _left_for_time(self, draft: static_int8.Draft, params: Quantize) -> Quantize:
+        """The parameters with those nodes in float that are slower in int8 on the target."""
+        graph = draft.ready.model.value
+        sets = sensitivity.families(graph)
+        # Parts that a node was taken apart into have no name that a recipe could keep.
+        sets = {name: nodes for name, nodes in sets.items() if self.known.issuperset(nodes)}
+        whole = draft.graph(draft.params)
+
+        def left(nodes: Sequence[str]) -> Model:
+            return draft.graph(_keeping(draft.params, nodes))
+
+        graphs = {name: left(nodes) for name, nodes in sets.items()}
+        times = self.race({"int8": whole} | graphs)
+        helps = [name for name in sets if times[name].interval[1] < _WORTH]
+        for name in sets:
+            self.tried.append(_timed(f"int8, {name} in float", times[name], "int8"))
+        if not helps:
+            return params
+        joined = list(dict.fromkeys(node for name in helps for node in sets[name]))
+        rivals = {name: sets[name] for name in helps} | {"all of them": joined}
+        times = self.race({"int8": whole} | {name: left(nodes) for name, nodes in rivals.items()})
+        best = min(rivals, key=lambda name: times[name].ratio)
+        if times[best].interval[1] >= _WORTH:
+            return params
+        self.tried.append(_timed(f"int8, {', '.join(helps)} in float", times[best], "int8"))
+        return _keeping(params, rivals[best])
+
+    def _left_for_accuracy(self, draft: static_int8.Draft, params: Quantize) -> list[Scheme]:
+        """The parameters with the fewest roundings left out that meet the budget."""
+        roundings = sensitivity.Roundings(draft.ready.model.value, draft.plain(draft.params).value)
+
+        def noise_of(names: Sequence[str]) -> float:
+            return self.judge.few(draft.ready.model.replace(value=roundings.only(names))).noise
+
+        with self.context.observer.work("finding what costs accuracy"):
+            order = sensitivity.ranked(roundings.names(), noise_of, self.params.evaluations)
+        weighted = set(account.weighted(draft.ready.model.value))
+        found: list[Scheme] = []
+        # Double what is left out until the budget is met, then halve the last step.
+        fails, meets, count = 0, len(order), 1
+        while fails < count < meets and len(found) < _MOST_BUILDS:
+            nodes = (node for name in order[:count] for node in roundings.nodes_of(name))
+            left = [node for node in nodes if node in self.known]
+            if weighted <= {*params.keep, *left}:
+                meets = count
+            else:
+                made = self._static(_keeping(params, left))
+                found.append(made)
+                if made.trial.drop <= self.params.drop:
+                    meets = count
+                else:
+                    fails = count
+            count = min(2 * count, meets - 1) if meets == len(order) else (fails + meets) // 2
+        return found
+
+    def race(self, graphs: Mapping[str, Model], *, decide: bool = False) -> dict[str, Timing]:
+        """Timing of graphs on the target, as ratios to the first."""
+        with self.context.observer.work(f"racing {len(graphs)} graphs"):
+            return race(
+                {name: each.value for name, each in graphs.items()},
+                self.judge.first(self.place.batch),
+                self.place,
+                cap=self.params.patience,
+                seed=self.context.seed,
+                decide=decide,
+            )
+
+
+def quantize(model: Model, params: QuantizeAuto, context: StepContext) -> StepOutcome:
+    """The best int8 graph of a float graph, or the same graph, declined.
+
+    Args:
+        model: a graph in float32.
+
+    Raises:
+        InputError: `keep` names no node, the graph is quantised already, or the data do not fit.
+    """
+    prepare(model, context.data.calibration, params.keep, "quantize_auto")
+    judge = Judge(
+        model,
+        context.data,
+        context.metric,
+        samples=params.samples,
+        threads=context.threads,
+        observer=context.observer,
+    )
+    search = _Search(model, params, context, judge, _place(params, context))
+    schemes = search.schemes()
+    if not schemes:
+        reason = "the graph has nothing that ONNX Runtime computes in integers"
+        return StepOutcome(model, changed=False, notes=(reason,))
+    graphs = {FLOAT: model} | {str(place): each.outcome.model for place, each in enumerate(schemes)}
+    times = search.race(graphs, decide=True)
+    rows = [(each, times[str(place)]) for place, each in enumerate(schemes)]
+    for scheme, timing in rows:
+        search.tried.append(_timed(scheme.name, timing, FLOAT))
+    return _decide(model, search, rows)
+
+
+def _decide(model: Model, search: _Search, rows: list[tuple[Scheme, Timing]]) -> StepOutcome:
+    """The fastest within the budget; float where none is faster than it."""
+    budget, place, judge = search.params.drop, search.place, search.judge
+    about: dict[str, Any] = {
+        "target": place.name,
+        "budget": budget,
+        "judged_by": judge.measures,
+        "judged_on": f"{judge.samples} samples of the {judge.source} split",
+        "tried": search.tried,
+    }
+    within = [row for row in rows if row[0].trial.drop <= budget]
+    faster = [row for row in rows if row[1].faster]
+    good = [row for row in within if row[1].faster]
+    if not faster or (within and not good):
+        scheme, timing = min(within or rows, key=lambda row: row[1].ratio)
+        why = (
+            f"float stays: the fastest int8 graph{' within the budget' if within else ''} "
+            f"({scheme.name}) takes {_ratio(timing)} of its time on {place.name}"
+        )
+        return StepOutcome(model, changed=False, statistics=about, notes=(why,), declined=why)
+    if good:
+        scheme, timing = min(good, key=lambda row: (row[1].ratio, row[0].trial.noise))
+    else:
+        scheme, timing = min(faster, key=lambda row: (row[0].trial.drop, row[1].ratio))
+    lost = f"{show_percent(scheme.trial.drop)} of {judge.measures} lost"
+    note = (
+        f"{scheme.name}: {_ratio(timing)} of float's time on {place.name}, {lost} on "
+        f"{about['judged_on']}"
+    )
+    unmet = "" if good else f"the budget of {show_percent(budget)} is not met: {note}"
+    made = scheme.outcome
+    statistics = made.statistics | about | {"recipe": scheme.recipe}
+    notes = (note, *made.notes)
+    return StepOutcome(made.model, changed=True, statistics=statistics, notes=notes, unmet=unmet)
+
+
+def _place(params: QuantizeAuto, context: StepContext) -> Place:
+    found = [each for each in context.targets if params.target in (None, each.name)]
+    return found[0] if found else _HERE
+
+
+def _keeping(params: Quantize, nodes: Sequence[str]) -> Quantize:
+    """The parameters with more nodes in float."""
+    return params.model_copy(update={"keep": list(dict.fromkeys([*params.keep, *nodes]))})
+
+
+def _timed(what: str, timing: Timing, against: str) -> dict[str, Any]:
+    return {
+        "what": what,
+        "ratio": timing.ratio,
+        "ratio_interval": list(timing.interval),
+        "against": against,
+    }
+
+
+def _ratio(timing: Timing) -> str:
+    low, high = timing.interval
+    return f"{timing.ratio:.2f}x ({low:.2f} to {high:.2f})"
