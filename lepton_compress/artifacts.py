@@ -16,8 +16,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-SCHEMA_VERSION = 1
-"""Of `result.json`. Raised when a reader of the former would misread the new."""
+SCHEMA_VERSION = 2
+"""Of `result.json`. Raised when a reader of the former would misread the new; `report/migrate.py`
+brings the former up to it."""
 
 Json = Any
 """What `json.dumps` takes."""
@@ -475,8 +476,30 @@ class Choice:
 
 
 @dataclass(frozen=True)
+class Front:
+    """The artifacts of a target that no other one beats: at least as good in all, better in one.
+
+    Attributes:
+        measures: what counted: "score" (in the first metric), "latency" (p50), "size",
+            "peak_memory"; one that was not measured at all is left out.
+        members: candidate and format.
+    """
+
+    target: str
+    measures: tuple[str, ...]
+    members: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
 class RunResult:
-    """Everything a run found. `result.json` is this, with `schema` in front."""
+    """Everything a run found. `result.json` is this, with `schema` in front.
+
+    Attributes:
+        fronts: the Pareto front of each target.
+        labels: the class of each evaluation sample, in the order of `Score.outcomes`; empty where
+            the targets are no classes.
+        folder: where the run left its files; not written into them.
+    """
 
     recipe: str
     recipe_digest: str
@@ -497,8 +520,9 @@ class RunResult:
     notes: tuple[str, ...] = ()
     behaviours: tuple[Behaviour, ...] = ()
     coverages: tuple[Coverage, ...] = ()
+    fronts: tuple[Front, ...] = ()
+    labels: tuple[int, ...] = ()
     folder: Path | None = None
-    """Where the run left its files; not written into them."""
 
     def artifact(self, candidate: str, format: str = "onnx") -> Artifact:
         """The artifact of a candidate.

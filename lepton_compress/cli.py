@@ -17,6 +17,7 @@ from lepton_compress.boundary import guarded, keep_log, working
 from lepton_compress.commands import caching, looking, naming
 from lepton_compress.gate_command import gating
 from lepton_compress.options import WORKSPACE, AsJson, RecipePath, TrustPickle, Workspace
+from lepton_compress.reporting import reporting
 
 app = typer.Typer(
     name="lepton-compress",
@@ -65,6 +66,10 @@ def run(
     ] = None,
     workspace: Workspace = WORKSPACE,
     trust_pickle: TrustPickle = False,
+    mlflow: Annotated[
+        str | None,
+        typer.Option(metavar="URI", help="Log the result to this MLflow store (extra `mlflow`)."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Run a recipe: compress, export, verify, evaluate, profile, judge and choose.
@@ -74,9 +79,11 @@ def run(
     from lepton_compress.errors import EXIT_GATE
 
     with working(quiet=as_json) as stage:
-        from lepton_compress import pipeline
+        from lepton_compress import pipeline, tracking
         from lepton_compress.report import folder, terminal
 
+        if mlflow is not None:
+            tracking.check(mlflow)
         result = pipeline.run(
             recipe,
             out=out,
@@ -86,6 +93,9 @@ def run(
         )
         if result.folder is not None:
             keep_log(stage.log, result.folder)
+        if mlflow is not None:
+            with stage.observer.work("log to MLflow"):
+                tracking.log(result, mlflow)
         if as_json:
             stage.out.print(folder.to_json(result), markup=False, highlight=False)
         else:
@@ -119,6 +129,7 @@ def schema(as_json: AsJson = True) -> None:
 
 app.add_typer(looking)
 app.add_typer(gating)
+app.add_typer(reporting)
 app.add_typer(naming, name="plugins")
 app.add_typer(caching, name="cache")
 

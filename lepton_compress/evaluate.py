@@ -20,6 +20,7 @@ _BATCH = 64
 _LEAST_RESAMPLES, _MOST_NUMBERS = 100, 50_000_000
 """The numbers that all resamples together may draw, beyond the least."""
 Measure = Callable[["Mapping[str, np.ndarray]", "np.ndarray"], MetricOutcome]
+_MOST_CLASSES = 1000
 
 
 def predict(runner: Runner, samples: Split, observer: Observer) -> dict[str, np.ndarray]:
@@ -100,6 +101,18 @@ def _replicates(
         float(measure({name: array[rows] for name, array in outputs.items()}, targets[rows]).value)
         for rows in statistics.resamples(len(targets), count=count)
     )
+
+
+def labels(targets: np.ndarray | None) -> tuple[int, ...]:
+    """The class of each sample, if the targets are classes: one whole number a sample, few enough
+    of them that a class has several samples on average. Else empty."""
+    import numpy as np
+
+    if targets is None or targets.ndim != 1 or targets.dtype.kind not in "iub":
+        return ()
+    if len(np.unique(targets)) > min(_MOST_CLASSES, len(targets) // 2):
+        return ()
+    return tuple(int(each) for each in targets)
 
 
 def compare(baseline: Score, score: Score) -> Score:

@@ -98,23 +98,6 @@ def passed(recipe: Recipe, choices: Iterable[Choice], verdicts: Iterable[Verdict
     return all(choice.met for choice in choices)
 
 
-def pareto(points: Sequence[tuple[float, ...]]) -> list[int]:
-    """Indices of the points that no other point beats; lower is better in every coordinate.
-
-    A point with a NaN, for something not measured, is not among them.
-    """
-
-    def beats(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
-        return one != other and all(a <= b for a, b in zip(one, other, strict=True))
-
-    return [
-        index
-        for index, point in enumerate(points)
-        if not any(math.isnan(each) for each in point)
-        and not any(beats(other, point) for other in points)
-    ]
-
-
 def _judge_parity(artifact: Artifact, parities: Sequence[Parity], gates: Gates) -> Verdict:
     asked = gates.parity.limit if gates.parity else PARITY_LIMIT
     parities = [replace(each, limit=min(each.limit, asked)) for each in parities]

@@ -85,6 +85,21 @@ OneOfKinds = Annotated[
 PluginName = Annotated[
     str, typer.Argument(metavar="NAME", help="Its name.", autocompletion=complete_name)
 ]
+ResultPaths = Annotated[
+    list[Path],
+    typer.Argument(
+        metavar="RESULT...",
+        help="Folders of runs, or their result.json.",
+        autocompletion=complete_result,
+    ),
+]
+_ONE_RESULT = "Folder of a run, or one candidate in it, as runs/digits-cnn:int8."
+FirstResult = Annotated[
+    str, typer.Argument(metavar="FIRST", help=_ONE_RESULT, autocompletion=complete_result)
+]
+SecondResult = Annotated[
+    str, typer.Argument(metavar="SECOND", help=_ONE_RESULT, autocompletion=complete_result)
+]
 ModelPath = Annotated[str, typer.Argument(metavar="MODEL", autocompletion=complete_model)]
 
 

@@ -10,6 +10,7 @@
     behaviours          what changed by sample, class, slice and noise     behaving.py
     profile             latency and memory, side by side with the baseline profile/
     judge, select       the gates, and the winner for each target          gate.py
+    front               the artifacts that no other one beats              front.py
     write               the run folder                                     report/
 
 Everything but the profile is kept in the store and reused when nothing that determines it changed.
@@ -26,9 +27,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lepton_compress import branches, evaluate, gate, provenance, registry, verify
+from lepton_compress import branches, evaluate, front, gate, provenance, registry, verify
 from lepton_compress.artifacts import (
     Artifact,
+    Front,
     Model,
     Observer,
     Parity,
@@ -130,6 +132,8 @@ def execute(job: Job, store: Store, out: Path | None, observer: Observer) -> Run
         notes=(*store.notes, *told.notes),
         behaviours=tuple(measured.behaviours),
         coverages=tuple(measured.coverages),
+        fronts=tuple(_front(target, measured) for target in job.recipe.targets),
+        labels=evaluate.labels(job.data.evaluation.targets),
     )
     if out is None:
         return result
@@ -140,6 +144,11 @@ def execute(job: Job, store: Store, out: Path | None, observer: Observer) -> Run
         for path in each.artifact.beside
     }
     return run_folder.write(result, files, out, job.source)
+
+
+def _front(target: TargetSpec, measured: gate.Measured) -> Front:
+    held = measured
+    return front.front(target.name, held.artifacts, held.parities, held.scores, held.profiles)
 
 
 class _Noting:

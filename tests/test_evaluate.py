@@ -165,3 +165,24 @@ class TestCompare:
         assert compared.drop == 0
         assert compared.drop_interval is not None
         assert compared.drop_interval[0] <= 0 <= compared.drop_interval[1]
+
+
+class TestLabels:
+    def test_classes_are_kept(self) -> None:
+        held = np.array([2, 0, 1, 0, 1, 2], np.int64)
+        assert evaluate.labels(held) == (2, 0, 1, 0, 1, 2)
+        assert evaluate.labels(held > 0) == (1, 0, 1, 0, 1, 1)
+
+    @pytest.mark.parametrize(
+        "targets",
+        [
+            None,
+            np.array([0.5, 1.0, 0.5, 1.0]),
+            np.zeros((4, 2), np.int64),
+            np.arange(10),  # each its own
+            np.repeat(np.arange(1001), 3),
+        ],
+        ids=["none", "values", "several a sample", "numbers", "too many"],
+    )
+    def test_what_is_no_class_is_not(self, targets: NDArray[Any] | None) -> None:
+        assert evaluate.labels(targets) == ()

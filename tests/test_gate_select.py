@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lepton_compress.artifacts import Choice, Status, Verdict
-from lepton_compress.gate import PARITY, Measured, judge, pareto, passed, select
+from lepton_compress.gate import PARITY, Measured, judge, passed, select
 from lepton_compress.recipe import Recipe
 from tests.measured import artifact, choose, measured, parity, profile, recipe, score
 
@@ -240,24 +240,3 @@ def test_a_broken_parity_is_never_chosen(run: tuple[Recipe, Measured]) -> None:
     (choice,) = select(asked, found, judge(asked, found))
     held = {each.candidate: each.value for each in found.parities}
     assert choice.candidate is None or held[choice.candidate] <= 1e-4
-
-
-points = st.lists(st.tuples(*[st.sampled_from([0.0, 1.0, 2.0, math.inf, NAN])] * 2), max_size=12)
-
-
-@given(points)
-def test_a_pareto_front_is_exactly_the_undominated_points(
-    held: list[tuple[float, float]],
-) -> None:
-    known = {i: p for i, p in enumerate(held) if not any(map(math.isnan, p))}
-    front = [
-        index
-        for index, (x, y) in known.items()
-        if not any((u <= x and v < y) or (u < x and v <= y) for u, v in known.values())
-    ]
-    assert pareto(held) == front
-
-
-def test_equal_points_share_the_front() -> None:
-    assert pareto([(1.0, 2.0), (1.0, 2.0), (2.0, 1.0), (2.0, 2.0)]) == [0, 1, 2]
-    assert pareto([]) == []

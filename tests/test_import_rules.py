@@ -24,6 +24,7 @@ FOUNDATION = [
     "artifacts",
     "overviews",
     "accounts",
+    "comparison",
     "judgements",
     "units",
     "provenance",
@@ -35,6 +36,7 @@ FOUNDATION += ["use", "budget", "recipe", "store", "ranges"]
 """Lowest first: each may import those before it, and nothing else."""
 
 FOR_ALL = {"errors", "artifacts", "overviews", "accounts", "units", "provenance", "registry"}
+FOR_ALL |= {"comparison"}
 FOR_ALL |= {"budget", "judgements", "recipe", "store", "ranges"}
 """What every stage may import."""
 
@@ -55,20 +57,24 @@ STAGES = {
     "readings": set[str](),
     "gate": {"readings"},
     "regress": {"gate", "readings", "evaluate"},
+    "front": set[str](),
+    "outcomes": {"statistics"},
     # It reads what the loaders and the report wrote, by their own readers.
     "inspect": {"inspect", "graph", "load.forms", "load.model", "load.references", "load.weights"}
     | {"report.folder"},
     # It reads a run and its recipe's data as those who wrote and used them do.
     "explain": {"explain", "graph", "job", "load.forms", "load.model", "report.folder"},
-    "report": {"report"},
+    # It brings old results up to date, which lack what follows from the rest.
+    "report": {"report", "front", "outcomes"},
 }
 """What a stage may import beside that: never another stage, only the helper modules named here."""
 
 COMPOSERS = ["job", "branches", "keys", "plan", "requirements", "plugins", "doctor", "cache"]
+COMPOSERS += ["compare", "joined", "tracking"]
 COMPOSERS += ["scaffold", "behaving", "pipeline", "library", "remeasure", "judging", "__init__"]
 """They put the stages together. Each may import every stage, and the composers before it."""
 
-TERMINAL = ["boundary", "options", "gate_command", "commands", "cli"]
+TERMINAL = ["boundary", "options", "gate_command", "commands", "reporting", "cli"]
 """The command line. It may import everything; nothing else may import it."""
 
 PLACED = {*FOUNDATION, *STAGES, *COMPOSERS, *TERMINAL}
@@ -82,6 +88,7 @@ FRAMEWORKS |= {
     "torchmetrics",
     "pycocotools",
 }
+FRAMEWORKS |= {"jinja2", "markupsafe", "matplotlib", "mlflow"}
 
 IMPLEMENTATIONS = {
     "compress.channels": {"torch", "torch_pruning"},

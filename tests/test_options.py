@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from tests.conftest import Cli
 
 COMMANDS = ["explain", "run", "validate", "schema", "plan", "inspect", "init", "doctor", "gate"]
+COMMANDS += ["report", "compare"]
 GROUPS = {"plugins": ["list", "show"], "cache": ["list", "prune"]}
 ALL = [[each] for each in [*COMMANDS, *GROUPS]]
 ALL += [[group, each] for group, below in GROUPS.items() for each in below]

@@ -1,5 +1,5 @@
-"""The run folder: result.json, the artifacts, the Markdown report, the ranges that calibrations
-found. Written whole or not at all."""
+"""The run folder: result.json, the artifacts, the reports, the ranges that calibrations found.
+Written whole or not at all."""
 
 from __future__ import annotations
 
@@ -28,11 +28,14 @@ from lepton_compress.provenance import digest
 from lepton_compress.ranges import Ranges, from_statistics
 from lepton_compress.ranges import to_json as to_text
 from lepton_compress.recipe import Source, read
+from lepton_compress.report import migrate
+from lepton_compress.report.html import html
 from lepton_compress.report.markdown import markdown
 from lepton_compress.store import writing
 
 RESULT = "result.json"
 REPORT = "report.md"
+PAGE = "report.html"
 RECIPE = "recipe.yaml"
 RANGES = "ranges"
 T = TypeVar("T")
@@ -90,9 +93,11 @@ def write(result: RunResult, files: Mapping[str, Path], out: Path, source: Sourc
                 (made / RANGES).mkdir(exist_ok=True)
                 (made / RANGES / f"{name}.json").write_text(to_text(ranges), encoding="utf-8")
             (made / REPORT).write_text(markdown(result), encoding="utf-8")
+            text = None
             if document is not None:
                 text = yaml.safe_dump(document.value, sort_keys=False, allow_unicode=True)
                 (made / RECIPE).write_text(text, encoding="utf-8")
+            (made / PAGE).write_text(html([result], [text]), encoding="utf-8")
             _replace(made, out)
         except BaseException:
             shutil.rmtree(made, ignore_errors=True)
@@ -140,10 +145,11 @@ def to_json(result: RunResult) -> str:
 
 
 def read_result(path: Path) -> RunResult:
-    """Read a `result.json`, or a run folder.
+    """Read a `result.json`, or a run folder. The result of an older version is migrated.
 
     Raises:
-        InputError: it is missing, not a result, of another schema, or was edited by hand.
+        InputError: it is missing, truncated, not a result, of an unknown schema version, or was
+            edited by hand.
     """
     path = path / RESULT if path.is_dir() else path
     try:
@@ -154,16 +160,16 @@ def read_result(path: Path) -> RunResult:
         raise InputError("no such file", where=str(path), mend="run the recipe first") from error
     except (OSError, ValueError, LookupError, AttributeError, TypeError, RecursionError) as error:
         raise InputError("is not a result, or is truncated", where=str(path)) from error
-    if version != SCHEMA_VERSION:
+    if not migrate.known(version):
         raise InputError(
-            f"has schema version {version}, this tool reads {SCHEMA_VERSION}",
+            f"has schema version {version!r}, this tool reads 1 to {SCHEMA_VERSION}",
             where=str(path),
-            mend="run the recipe again",
+            mend="run the recipe again, or read it with the version that wrote it",
         )
     if edited:
-        raise InputError("was edited: its digest does not match", where=str(path))
+        raise InputError("was edited or damaged: its digest does not match", where=str(path))
     try:
-        result = restore(RunResult, body)
+        result = restore(RunResult, migrate.migrate(body, version))
     except (AttributeError, LookupError, TypeError, ValueError) as error:
         raise InputError(f"does not fit its schema ({error})", where=str(path)) from error
     return dataclasses.replace(result, folder=path.parent)

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
-from lepton_compress.artifacts import Profile, RunResult
+from lepton_compress.artifacts import Profile, RunResult, Status, Verdict
+from lepton_compress.outcomes import changes, worst_classes
 from lepton_compress.report import table
+from lepton_compress.report.details import short
+from lepton_compress.report.sections import processor
 from lepton_compress.units import show_bytes, show_seconds
+
+_MOST_SAMPLES = 20
 
 
 def markdown(result: RunResult) -> str:
@@ -26,31 +31,36 @@ def _lines(result: RunResult) -> Iterator[str]:
             yield f"- {where}: **{choice.candidate}**{met}: {choice.reason}"
     for choice in result.chosen:
         yield from _target(result, choice.target)
+    yield from _gates(result)
+    yield from _samples(result)
     yield from _steps(result)
-    yield from _verdicts(result)
     yield from _reproduce(result)
 
 
 def _target(result: RunResult, target: str) -> Iterator[str]:
     profiles = [each for each in result.profiles if each.target == target]
     yield from ("", f"## {target}", "")
-    yield _row(table.headings(result))
-    yield _row(["---"] * len(table.HEADINGS))
-    for row in table.rows(result, target):
-        name = f"**{row.variant}** (chosen)" if row.chosen else row.variant
-        yield _row([name, row.score, row.drop, row.size, row.latency, row.ratio, row.verdict])
+    yield row(table.headings(result))
+    yield row(["---"] * len(table.HEADINGS))
+    for one in table.rows(result, target):
+        marks = [m for m, is_so in (("chosen", one.chosen), ("front", one.front)) if is_so]
+        name = f"**{one.variant}**" if one.chosen else one.variant
+        name += f" ({', '.join(marks)})" if marks else ""
+        yield row([name, one.score, one.drop, one.size, one.latency, one.ratio, one.verdict])
     yield ""
+    if over := table.front(result):
+        yield f"Front: nothing measured is as good in {over} and better in one."
     if profiles:
-        one = profiles[0]
+        first = profiles[0]
         yield (
-            f"Batch {one.batch}, {one.threads} thread{'s' if one.threads > 1 else ''}, "
-            f"{one.runtime}. The baseline against itself: {table.noise(result, target)}."
+            f"Batch {first.batch}, {first.threads} thread{'s' if first.threads > 1 else ''}, "
+            f"{first.runtime}. The baseline against itself: {table.noise(result, target)}."
         )
         yield ""
-        yield _row(["variant", "p90", "p99", "cold start", "peak memory", "calls", "rounds", "how"])
-        yield _row(["---"] * 8)
+        yield row(["variant", "p90", "p99", "cold start", "peak memory", "calls", "rounds", "how"])
+        yield row(["---"] * 8)
         for profile in profiles:
-            yield _row(_profile(profile))
+            yield row(_profile(profile))
 
 
 def _profile(profile: Profile) -> list[str]:
@@ -68,57 +78,80 @@ def _profile(profile: Profile) -> list[str]:
 
 def _steps(result: RunResult) -> Iterator[str]:
     yield from ("", "## What each step did", "")
-    yield _row(["variant", "step", "took", "result"])
-    yield _row(["---"] * 4)
+    yield row(["variant", "step", "took", "result"])
+    yield row(["---"] * 4)
     for candidate in result.candidates:
         for record in candidate.history:
             took = f"{record.seconds:.1f} s" + (" (reused)" if record.cached else "")
-            said = [f"{name} {_short(value)}" for name, value in record.statistics.items()]
-            said = [each for each in said if len(each) < 80] + list(record.notes)
+            told = {name: short(value) for name, value in record.statistics.items()}
+            said = [f"{name} {value}" for name, value in told.items() if value]
+            said += record.notes
             said += [each for each in (record.declined, record.unmet) if each and each not in said]
-            yield _row([candidate.id, record.step, took, "; ".join(said)])
+            yield row([candidate.id, record.step, took, "; ".join(said)])
         macs = "unknown" if candidate.macs is None else f"{candidate.macs:,}"
-        yield _row([candidate.id, "", "", f"{candidate.parameters:,} parameters, {macs} MACs"])
+        yield row([candidate.id, "", "", f"{candidate.parameters:,} parameters, {macs} MACs"])
 
 
-def _short(value: object) -> str:
-    if isinstance(value, list) and len(value) == 2:
-        return f"{_number(value[0])} -> {_number(value[1])}"
-    return _number(value)
-
-
-def _number(value: object) -> str:
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    return f"{value:,}" if isinstance(value, int) else str(value)
-
-
-def _verdicts(result: RunResult) -> Iterator[str]:
+def _gates(result: RunResult) -> Iterator[str]:
+    """What does not pass in sight, the rest folded."""
+    bad = [each for each in result.verdicts if each.status is not Status.PASS]
+    good = [each for each in result.verdicts if each.status is Status.PASS]
     yield from ("", "## Gates", "")
-    yield _row(["variant", "target", "gate", "verdict", "why"])
-    yield _row(["---"] * 5)
-    for verdict in result.verdicts:
-        strict = " (strict)" if verdict.strict and verdict.gate != "parity" else ""
-        yield _row(
-            [
-                verdict.candidate,
-                verdict.target or "",
-                verdict.gate + strict,
-                str(verdict.status),
-                verdict.reason,
-            ]
-        )
+    yield from _verdicts(bad) if bad else ["Every variant passes every gate."]
+    if good:
+        said = f"{len(good)} verdicts that pass" if len(good) > 1 else "one verdict that passes"
+        yield from ("", f"<details><summary>{said}</summary>", "", *_verdicts(good))
+        yield from ("", "</details>")
+
+
+def _verdicts(verdicts: Sequence[Verdict]) -> Iterator[str]:
+    yield row(["variant", "target", "gate", "verdict", "why"])
+    yield row(["---"] * 5)
+    for each in verdicts:
+        strict = " (strict)" if each.strict and each.gate != "parity" else ""
+        gate = each.gate + strict
+        yield row([each.candidate, each.target or "", gate, str(each.status), each.reason])
+
+
+def _samples(result: RunResult) -> Iterator[str]:
+    """Flips and worst classes of what was chosen."""
+    metric = result.scores[0].metric if result.scores else ""
+    chosen = {(choice.candidate, choice.format) for choice in result.chosen}
+    held = {(s.candidate, s.format): s for s in result.scores if s.metric == metric}
+    for key, score in held.items():
+        base = held.get((result.baseline, key[1]))
+        if key not in chosen or base is None or base is score:
+            continue
+        found = changes(base, score, result.labels)
+        if found is None:
+            continue
+        ways = ("lost", "gained") if found.flips else ("worse", "better")
+        yield from ("", f"## Samples: {key[0]} against the original", "")
+        for way, changed in zip(ways, (found.lost, found.gained), strict=True):
+            ids = ", ".join(str(each.sample) for each in changed[:_MOST_SAMPLES])
+            more = f", and {len(changed) - _MOST_SAMPLES} more" if changed[_MOST_SAMPLES:] else ""
+            yield f"- {len(changed)} {way}" + (f": {ids}{more}" if ids else "")
+        worst = worst_classes(base, score, result.labels)
+        if worst:
+            yield from ("", row(["class", "samples", "original", key[0], "drop (95 %)"]))
+            yield row(["---"] * 5)
+        for each in worst:
+            shown = [table.in_unit(score, v) for v in (each.before, each.after, each.drop)]
+            low, high = (table.in_unit(score, v).removesuffix(" %") for v in each.interval)
+            yield row(
+                [str(each.label), str(each.samples), *shown[:2], f"{shown[2]} ({low} to {high})"]
+            )
 
 
 def _reproduce(result: RunResult) -> Iterator[str]:
     environment = result.environment
     libraries = ", ".join(f"{name} {held}" for name, held in environment["libraries"].items())
-    cpu = environment["cpu"]
     yield from ("", "## How to reproduce", "")
     yield f"- recipe digest `{result.recipe_digest}`, seed {result.seed}"
     yield f"- data fingerprint `{result.data_fingerprint}`"
     yield f"- {libraries}, Python {environment['python']}"
-    yield f"- {cpu['name']}, {cpu['cores']} cores, {', '.join(cpu['extensions'])}"
+    extensions = ", ".join(environment["cpu"]["extensions"])
+    yield f"- {processor(result)}{', ' if extensions else ''}{extensions}"
     yield f"- started {result.started}, took {result.seconds:.1f} s"
     for note in result.notes:
         yield f"- note: {note}"
@@ -126,5 +159,6 @@ def _reproduce(result: RunResult) -> Iterator[str]:
         yield f"- `{artifact.path}` sha256 `{artifact.sha256}`"
 
 
-def _row(cells: list[str]) -> str:
+def row(cells: list[str]) -> str:
+    """One line of a table, in which nothing ends a cell or the line."""
     return "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"

@@ -12,7 +12,7 @@ from lepton_compress.units import show_bytes, show_percent, show_seconds
 
 @dataclass(frozen=True)
 class Row:
-    """One artifact on one target."""
+    """One artifact on one target. `front`: nothing measured beats it (see front.py)."""
 
     chosen: bool
     variant: str
@@ -23,14 +23,17 @@ class Row:
     ratio: str
     verdict: str
     passed: bool
+    front: bool
 
 
 HEADINGS = ("variant", "{metric}", "drop (95 %)", "size", "p50", "ratio (95 %)", "gates")
+FRONT_MEASURES = {"score": "score", "latency": "p50", "peak_memory": "peak memory"}
 
 
 def rows(result: RunResult, target: str) -> Iterator[Row]:
     """The rows of one target, in the order of the candidates."""
     choice = next(each for each in result.chosen if each.target == target)
+    members = {member for f in result.fronts if f.target == target for member in f.members}
     several = len({artifact.format for artifact in result.artifacts}) > 1
     for artifact in result.artifacts:
         score = next((s for s in result.scores if _same(s, artifact)), None)
@@ -49,7 +52,14 @@ def rows(result: RunResult, target: str) -> Iterator[Row]:
             ratio=_ratio(profile, base=base),
             verdict=verdict,
             passed=passed,
+            front=(artifact.candidate, artifact.format) in members,
         )
+
+
+def front(result: RunResult) -> str:
+    """What the front of its targets is over, in words; empty if there is none."""
+    measures = {name: None for each in result.fronts if each.members for name in each.measures}
+    return ", ".join(FRONT_MEASURES.get(name, name) for name in measures)
 
 
 def headings(result: RunResult) -> list[str]:
@@ -82,20 +92,21 @@ def _verdict(result: RunResult, artifact: Artifact, target: str) -> tuple[str, b
 def _score(score: Score | None) -> str:
     if score is None:
         return ""
-    return "no value" if math.isnan(score.value) else _in_unit(score, score.value)
+    return "no value" if math.isnan(score.value) else in_unit(score, score.value)
 
 
 def _drop(score: Score | None) -> str:
     if score is None or score.drop is None or math.isnan(score.drop):
         return ""
-    shown = _in_unit(score, score.drop)
+    shown = in_unit(score, score.drop)
     if score.drop_interval is None:
         return shown
-    low, high = (_in_unit(score, end).removesuffix(" %") for end in score.drop_interval)
+    low, high = (in_unit(score, end).removesuffix(" %") for end in score.drop_interval)
     return f"{shown} ({low} to {high})"
 
 
-def _in_unit(score: Score, value: float) -> str:
+def in_unit(score: Score, value: float) -> str:
+    """A score, or a difference of scores, as its metric is read: in per cent or as it is."""
     return show_percent(value) if score.is_share else f"{value:.4g}"
 
 

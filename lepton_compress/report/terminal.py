@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 from rich.console import Console
-from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
 from lepton_compress.artifacts import RunResult
 from lepton_compress.report import table
+from lepton_compress.report.fitting import shorten, width
 
-_ANY_WIDTH = 1000
 _VERDICT = len(table.HEADINGS) - 1
 
 
 def show(result: RunResult, console: Console) -> None:
     """One table, and under it the choice for each target with its reason."""
     drawn = _draw(result, brief=False)
-    if _width(drawn, console) > console.width:
+    if width(drawn, console) > console.width:
         drawn = _draw(result, brief=True)  # the intervals stand in report.md
     # On a terminal narrower still, lines break; a cell cut short would be a wrong number.
-    drawn.width = _width(drawn, console)
+    drawn.width = width(drawn, console)
     console.print(drawn, crop=False)
+    if over := table.front(result):
+        console.print(Text(f"* nothing is as good in {over} and better in one", style="dim"))
     for choice in result.chosen:
         picked = choice.candidate or "nothing"
         line = Text.assemble(("chosen", "bold"), f" on {choice.target}: ", (picked, "bold"), ", ")
@@ -46,26 +47,16 @@ def _draw(result: RunResult, *, brief: bool) -> Table:
         drawn.add_column("target", no_wrap=True)
     for index, heading in enumerate(table.headings(result)):
         side = "left" if index in (0, _VERDICT) else "right"
-        drawn.add_column(_shorten(heading, brief), justify=side, no_wrap=True)  # type: ignore[arg-type]
+        drawn.add_column(shorten(heading, brief), justify=side, no_wrap=True)  # type: ignore[arg-type]
     for choice in result.chosen:
         for number, row in enumerate(table.rows(result, choice.target)):
             cells = [row.score, row.drop, row.size, row.latency, row.ratio]
             name = Text(("> " if row.chosen else "  ") + row.variant)
             name.stylize("bold green" if row.chosen else "")
+            name.append(" *" if row.front else "", "dim")
             said = row.verdict.replace("; ", "\n") if brief else row.verdict
             verdict = Text(said, style="green" if row.passed else "red")
             where = [choice.target if number == 0 else ""] if several else []
-            drawn.add_row(*where, name, *(_shorten(cell, brief) for cell in cells), verdict)
+            drawn.add_row(*where, name, *(shorten(cell, brief) for cell in cells), verdict)
         drawn.add_section()
     return drawn
-
-
-def _shorten(cell: str, brief: bool) -> str:
-    """Without the interval in brackets."""
-    return cell.partition(" (")[0] if brief else cell
-
-
-def _width(drawn: Table, console: Console) -> int:
-    """Columns that it takes if nothing is cut."""
-    options = console.options.update(max_width=_ANY_WIDTH)
-    return Measurement.get(console, options, drawn).maximum

@@ -9,6 +9,7 @@ from lepton_compress.artifacts import (
     Artifact,
     Candidate,
     Choice,
+    Front,
     Parity,
     Profile,
     RunResult,
@@ -84,7 +85,7 @@ def result(targets: tuple[str, ...] = ("edge",), **changes: Any) -> RunResult:
         ),
         "parities": (Parity("int8", "onnx", "graph", "m", math.inf, 1e-4, 7, 7),),
         "scores": (
-            Score("baseline", "onnx", "accuracy", True, 0.98, (0.96, 0.99), 4, None, 0.0),
+            Score("baseline", "onnx", "accuracy", True, 0.98, (0.96, 0.99), 4, (1.0,) * 4, 0.0),
             Score(
                 "int8",
                 "onnx",
@@ -116,6 +117,15 @@ def result(targets: tuple[str, ...] = ("edge",), **changes: Any) -> RunResult:
         ),
         "passed": True,
         "notes": ("a note",),
+        "fronts": tuple(
+            Front(
+                target,
+                ("score", "latency", "size", "peak_memory"),
+                (("baseline", "onnx"), ("int8", "onnx")),
+            )
+            for target in targets
+        ),
+        "labels": (0, 1, 1, 0),
         **changes,
     }
     return RunResult(**held)

@@ -107,13 +107,13 @@ class TestRefused:
 
     def test_an_edited_one(self, written: Path) -> None:
         self.edit(written, lambda body: body.update(passed=False))
-        with pytest.raises(InputError, match="was edited: its digest does not match"):
+        with pytest.raises(InputError, match="was edited or damaged: its digest does not"):
             read_result(written)
 
-    @pytest.mark.parametrize("version", [0, SCHEMA_VERSION + 1, "1", None])
+    @pytest.mark.parametrize("version", [0, SCHEMA_VERSION + 1, -1, "1", None, True, 1.5, [1]])
     def test_one_of_another_schema(self, written: Path, version: Any) -> None:
         self.edit(written, lambda body: body.update(schema=version))
-        with pytest.raises(InputError, match=r"has schema version .*, this tool reads 1; run"):
+        with pytest.raises(InputError, match=r"has schema version .*, this tool reads 1 to 2; run"):
             read_result(written)
 
     @pytest.mark.parametrize(
@@ -182,6 +182,7 @@ class TestWrite:
         assert (out / "report.md").read_text().startswith("# tiny: ")
         assert sorted(each.name for each in out.iterdir()) == [
             "artifacts",
+            "report.html",
             "report.md",
             "result.json",
         ]

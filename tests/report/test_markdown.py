@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -43,7 +44,7 @@ def test_says_that_what_was_chosen_does_not_do() -> None:
 @pytest.mark.parametrize("targets", [("edge",), ("edge", "cloud")])
 def test_every_table_has_as_many_cells_in_each_row(targets: tuple[str, ...]) -> None:
     found = tables(markdown(result(targets)))
-    assert len(found) == 2 * len(targets) + 2
+    assert len(found) == 2 * len(targets) + 4
     for rows in found:
         assert len({len(re.findall(r"(?<!\\)\|", row)) for row in rows}) == 1
         assert re.fullmatch(r"(\| --- )+\|", rows[1])
@@ -51,9 +52,12 @@ def test_every_table_has_as_many_cells_in_each_row(targets: tuple[str, ...]) -> 
 
 def test_the_numbers_are_those_of_the_result() -> None:
     text = markdown(result())
-    assert "| **int8** (chosen) | 97.00 % | 1.00 % (-0.50 to 2.50) | 60.0 KB | 1.00 ms |" in text
+    assert (
+        "| **int8** (chosen, front) | 97.00 % | 1.00 % (-0.50 to 2.50) | 60.0 KB | 1.00 ms |"
+        in text
+    )
     assert "0.50x (0.49 to 0.51) | PASS |" in text
-    assert "| baseline | 98.00 % |  | 200 KB | 2.00 ms |  | FAIL size |" in text
+    assert "| baseline (front) | 98.00 % |  | 200 KB | 2.00 ms |  | FAIL size |" in text
     assert "The baseline against itself: 1.00x (0.99 to 1.01)." in text
     assert "| int8 | 3.00 ms | too few calls | 250 ms | 12.0 MB | 3000 | 15 | measured |" in text
     assert "| int8 | quantize | 1.2 s (reused) | output_sqnr_db 31.5; left \\| float |" in text
@@ -68,3 +72,34 @@ def test_a_profile_that_failed_says_why() -> None:
     failed = profile("int8", "edge", 1.0, status="failed", reason="out of memory", latency={})
     text = markdown(result(profiles=(profile("baseline", "edge", 1.0), failed)))
     assert "failed: out of memory" in text
+
+
+def test_what_does_not_pass_stands_in_sight_and_the_rest_folded() -> None:
+    gates = markdown(result()).partition("## Gates")[2].partition("## Samples")[0]
+    shown, _, folded = gates.partition("<details><summary>one verdict that passes")
+    assert "| baseline |  | size | FAIL | too large |" in shown
+    assert "drop (strict)" not in shown
+    assert "drop (strict)" in folded
+    assert folded.rstrip().endswith("</details>")
+    fine = replace(result(), verdicts=result().verdicts[:1])
+    assert "Every variant passes every gate." in markdown(fine)
+
+
+def test_flips_and_worst_classes_of_what_was_chosen() -> None:
+    text = markdown(result())
+    assert "## Samples: int8 against the original" in text
+    assert "- 1 lost: 3\n- 0 gained" in text
+    assert re.search(r"\| 0 \| 2 \| 100\.00 % \| 50\.00 % \| 50\.00 % \(.* to .*\) \|", text)
+    base = (Choice("edge", "baseline", "onnx", "nothing is better", True),)
+    assert "## Samples" not in markdown(result(chosen=base))
+
+
+def test_many_samples_are_not_all_listed() -> None:
+    one, other = result().scores
+    scores = (
+        replace(one, outcomes=(1.0,) * 50, samples=50),
+        replace(other, outcomes=(0.0,) * 50, samples=50),
+    )
+    text = markdown(result(scores=scores, labels=()))
+    assert "- 50 lost: 0, 1, 2," in text
+    assert "18, 19, and 30 more" in text

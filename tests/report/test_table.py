@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from lepton_compress.artifacts import RunResult, Score, Status
-from lepton_compress.report.table import Row, headings, noise, rows
+from lepton_compress.report.table import Row, front, headings, noise, rows
 from tests.report.results import profile, result
 
 
@@ -43,7 +43,14 @@ class TestRow:
             ratio="0.50x (0.49 to 0.51)",
             verdict="PASS",
             passed=True,
+            front=True,
         )
+
+    def test_what_is_beaten_is_not_on_the_front(self) -> None:
+        alone = replace(result().fronts[0], members=(("baseline", "onnx"),))
+        held = replace(result(), fronts=(alone,))
+        assert [each.front for each in rows(held, "edge")] == [True, False]
+        assert [each.front for each in rows(replace(held, fronts=()), "edge")] == [False, False]
 
     def test_the_baseline_is_compared_with_nothing(self) -> None:
         made = row(result(), "baseline")
@@ -141,4 +148,8 @@ def test_headings_name_the_metric() -> None:
     named = replace(result(), scores=(replace(result().scores[0], metric="mean_absolute_error"),))
     assert headings(named)[1] == "mean absolute error"
     assert headings(replace(result(), scores=()))[1] == "score"
-    assert len(headings(result())) == len(Row.__dataclass_fields__) - 2
+
+
+def test_the_front_says_what_it_is_over() -> None:
+    assert front(result(("edge", "cloud"))) == "score, p50, size, peak memory"
+    assert front(replace(result(), fronts=())) == ""

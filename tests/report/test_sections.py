@@ -1,0 +1,88 @@
+"""The tables of the report: every cell says what was measured, and sorts by it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+from lepton_compress.report import sections
+from tests.report.results import profile, result
+
+
+def test_every_variant_with_its_intervals() -> None:
+    made = sections.candidates(result(), "edge")
+    cells = [dict(zip(made.headings, row, strict=True)) for row in made.rows]
+    base, int8 = cells
+    assert [c["variant"].text for c in cells] == ["baseline", "int8"]
+    assert int8["variant"].small == "chosen, front"
+    assert (int8["accuracy"].text, int8["accuracy"].small) == ("97.00 %", "95.00 to 99.00")
+    assert (int8["drop"].text, int8["drop"].small) == ("1.00 %", "-0.50 to 2.50")
+    assert (int8["p50"].text, int8["p50"].small) == ("1.00 ms", "1.00 ms to 3.00 ms")
+    assert (int8["ratio"].text, int8["ratio"].small) == ("0.50x", "0.49 to 0.51")
+    assert (int8["p90"].text, int8["p99"].text) == ("3.00 ms", "")
+    assert (int8["cold start"].text, int8["peak memory"].text) == ("250 ms", "12.0 MB")
+    assert (int8["gates"].text, int8["gates"].state) == ("PASS", "good")
+    assert (base["gates"].text, base["gates"].state) == ("FAIL size", "bad")
+    assert [c["size"].sort for c in cells] == [200_000.0, 60_000.0]
+
+
+def test_what_was_not_measured_is_empty_and_does_not_sort() -> None:
+    failed = profile(
+        "int8", "edge", None, status="failed", reason="it crashed", latency={}, interval={},
+        cold_start=None, peak_memory=None,
+    )  # fmt: skip
+    base, other = result().scores
+    unknown = replace(other, value=math.nan, interval=(math.nan, math.nan), drop=math.nan)
+    held = result(profiles=(profile("baseline", "edge", 1.0), failed), scores=(base, unknown))
+    made = sections.candidates(held, "edge")
+    row = dict(zip(made.headings, made.rows[1], strict=True))
+    assert (row["p50"].text, row["p50"].small, row["p50"].sort) == ("failed", "it crashed", None)
+    assert (row["accuracy"].text, row["accuracy"].sort) == ("no value", None)
+    assert (row["cold start"].text, row["peak memory"].sort) == ("", None)
+
+
+def test_simulated_times_are_marked() -> None:
+    simulated = profile("int8", "edge", 0.5, provenance="simulated")
+    held = result(profiles=(profile("baseline", "edge", 1.0), simulated))
+    made = sections.candidates(held, "edge")
+    row = dict(zip(made.headings, made.rows[1], strict=True))
+    assert row["p50"].small.endswith(", simulated")
+
+
+def test_every_metric_and_every_gate_has_a_row() -> None:
+    scores, verdicts = sections.scores(result()), sections.verdicts(result())
+    assert len(scores.rows) == 2
+    assert len(verdicts.rows) == 2
+    for table in (scores, verdicts):
+        assert {len(row) for row in table.rows} == {len(table.headings)}
+    assert [cell.text for cell in verdicts.rows[0]] == ["int8", "all", "drop", "PASS", "a | b"]
+    assert verdicts.rows[0][2].small == "strict"
+
+
+def test_figures_of_what_was_chosen() -> None:
+    (choice,) = result().chosen
+    assert list(sections.figures(result(), choice)) == [
+        ("accuracy", "97.00 %", ""),
+        ("accuracy drop", "1.00 %", "-0.50 to 2.50"),
+        ("latency, p50", "1.00 ms", ""),
+        ("latency ratio", "0.50x", "0.49 to 0.51"),
+        ("size", "60.0 KB", "0.30x"),
+    ]
+    nothing = replace(choice, candidate=None, format=None)
+    assert list(sections.figures(result(chosen=(nothing,)), nothing)) == []
+
+
+def test_environment_tells_what_to_reproduce_it_with() -> None:
+    rows = dict(sections.environment(result()))
+    assert rows["processor"] == "A CPU, 2 cores"
+    assert rows["libraries"] == "torch 2.13.0, onnx 1.23.0"
+    assert rows["recipe digest"] == "a" * 64
+    assert dict(sections.environment(result(environment={})))["vector extensions"] == "none known"
+
+
+def test_how_a_target_was_measured() -> None:
+    assert sections.noise(result(), "edge") == (
+        "onnxruntime-cpu, batch 1, 1 thread, 15 rounds in turns. "
+        "The baseline against itself: 1.00x (0.99 to 1.01)."
+    )
+    assert sections.noise(result(profiles=()), "edge") == "Nothing was measured here."
