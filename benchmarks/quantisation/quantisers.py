@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+OPENVINO = "nncf on openvino"
 METHODS = ("minmax", "percentile", "entropy", "mse")
 TYPES = ("uint8", "int8")
 PEER_METHODS = {"minmax": "MinMax", "percentile": "Percentile", "entropy": "Entropy"}
@@ -40,6 +41,40 @@ def ours(parameters: dict[str, Any]) -> Callable[[Path, np.ndarray, Path], None]
         out.write_bytes(made.model.value.SerializeToString())
 
     return run
+
+
+def auto(source: Path, images: np.ndarray, out: Path) -> None:
+    """Our step `quantize: auto`, for one thread, with the images that neither calibrate nor
+    evaluate to judge by; they lie beside the calibration images."""
+    import onnx
+
+    from lepton_compress import registry
+    from lepton_compress.artifacts import Dataset, Model, Place, Split, StepContext
+    from lepton_compress.load import forms
+    from lepton_compress.metrics import OnOutput, accuracy
+    from lepton_compress.report.silent import Silent
+
+    graph = onnx.load(source)
+    model = Model("graph", graph, *forms.signature(graph))
+    name = model.inputs[0].name
+    free = np.load(source.parent / "free.npz")
+    calibration = Split({name: images})
+    train = Split({name: free["images"]}, free["labels"])
+    step = registry.get("step", "quantize_auto")
+    context = StepContext(
+        Dataset(train, calibration, calibration, ""),
+        lambda: model,
+        seed=0,
+        threads=2,
+        observer=Silent(),
+        targets=(Place("one-thread", "onnxruntime-cpu", 1, 1),),
+        metric=lambda outputs, labels: accuracy(outputs, labels, OnOutput(), Path()),
+    )
+    made = step.function(model, step.params(), context)
+    for each in made.statistics["tried"]:
+        print(json.dumps(each), file=sys.stderr)
+    print(made.notes[0], file=sys.stderr)
+    out.write_bytes(made.model.value.SerializeToString())
 
 
 def peer(method: str, activations: str) -> Callable[[Path, np.ndarray, Path], None]:
@@ -83,13 +118,15 @@ def contestants() -> dict[str, Callable[[Path, np.ndarray, Path], None]]:
         f"ours {method} nearest": ours({"calibration": method, "rounding": "nearest"})
         for method in METHODS
     }
-    found |= {"ours": ours({})}
+    found |= {"ours": ours({}), "ours auto": auto}
     found |= {
         f"onnxruntime {method} {kind}": peer(method, kind)
         for method in PEER_METHODS
         for kind in TYPES
     }
-    return found
+    from benchmarks.quantisation import openvino
+
+    return found | {OPENVINO: openvino.quantize}
 
 
 def main() -> None:
