@@ -59,7 +59,9 @@ def quantize(model: Model, calibration: Split, params: QuantizeDynamic) -> StepO
         "embeddings": [node.name for node in found if node.op_type == "Gather"],
         "output_sqnr_db": account.output_noise(ready.model, outcome, ready.split),
     }
-    notes = (*ready.notes, *account.left_in_float(weighted["float"]))
+    statistics["held_in_float"] = account.held_in_float(ready.model, weighted["float"])
+    told = account.told_of_held(statistics["held_in_float"])
+    notes = (*ready.notes, *account.left_in_float(weighted["float"]), *told)
     return StepOutcome(outcome, changed=True, statistics=statistics, notes=notes)
 
 

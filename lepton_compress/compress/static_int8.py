@@ -136,6 +136,10 @@ def quantize(
     statistics |= describe(ready.model, outcome, calibrated, left, plan.kind.value)
     statistics["output_sqnr_db"] = account.output_noise(ready.model, outcome, ready.split)
     notes += account.left_in_float(statistics["weighted"]["float"])
+    statistics["held_in_float"] = account.held_in_float(
+        ready.model, statistics["weighted"]["float"]
+    )
+    notes += account.told_of_held(statistics["held_in_float"])
     if params.ranges:
         statistics["ranges_from"] = params.ranges
         notes.append(f"ranges from {params.ranges}, not calibrated")

@@ -58,6 +58,13 @@ class TestNets:
         why = f"ONNX Runtime has no static int8 kernel for {left}"
         assert made.statistics["weighted"]["float"] == {"layer": why}
         assert f"left in float: layer ({why})" in made.notes
+        held = made.statistics["held_in_float"]
+        sizes = {each.name: 4 * np.prod(each.dims) for each in model.value.graph.initializer}
+        assert held["bytes"] == sum(sizes[name] for name in "wrb")
+        assert held["share"] == pytest.approx(
+            held["bytes"] / (held["bytes"] + sizes["v"]), abs=1e-4
+        )
+        assert any("of the layers' weights" in note for note in made.notes)
 
     @pytest.mark.parametrize("net", NETS)
     @pytest.mark.parametrize("batch", [1, 5])
