@@ -52,15 +52,16 @@ def quantize(model: Model, calibration: Split, params: QuantizeDynamic) -> StepO
     bits = processor.weight_bits(params.weight_bits, saturating=saturating.value)
     outcome = writer.write(found, 64 if bits.value == 7 else 127)
     weighted = account.account(ready.model, outcome, reasons, lambda _: _FLOAT_ALL_THE_SAME)
+    held = account.held_in_float(ready.model, weighted["float"])
     statistics = {
         "weight_bits": bits.told(),
         "saturating": saturating.told(),
         "weighted": weighted,
         "embeddings": [node.name for node in found if node.op_type == "Gather"],
+        "held_in_float": held,
         "output_sqnr_db": account.output_noise(ready.model, outcome, ready.split),
     }
-    statistics["held_in_float"] = account.held_in_float(ready.model, weighted["float"])
-    told = account.told_of_held(statistics["held_in_float"])
+    told = account.told_of_held(held)
     notes = (*ready.notes, *account.left_in_float(weighted["float"]), *told)
     return StepOutcome(outcome, changed=True, statistics=statistics, notes=notes)
 
