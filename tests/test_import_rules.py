@@ -94,7 +94,7 @@ IMPLEMENTATIONS = {
     "compress.channels": {"torch", "torch_pruning"},
     "compress.absorb": {"onnx"},
     "compress.account": {"numpy", "onnx"},
-    "compress.attention": {"numpy", "onnx", "onnxsim"},
+    "compress.attention": {"numpy", "onnx"},
     "compress.block_graph": {"numpy", "onnx"},
     "compress.block_rounding": {"numpy", "torch"},
     "compress.blocks": {"numpy"},

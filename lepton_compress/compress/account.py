@@ -11,12 +11,13 @@ import numpy as np
 import onnx
 
 from lepton_compress.artifacts import Model, Split
-from lepton_compress.compress.session import optimised
-from lepton_compress.load.forms import call
+from lepton_compress.compress.session import observing, optimised
 
 WEIGHTED = ("Attention", "Conv", "ConvTranspose", "GRU", "Gemm", "LSTM", "MatMul", "RNN")
 RECURRENT = ("GRU", "LSTM", "RNN")
 
+_BATCH = 4
+"""Few at once, so that the activations of large images do not fill the memory."""
 SAMPLES = 32
 """Calibration samples that the noise of the outputs is measured on."""
 
@@ -116,17 +117,24 @@ def output_noise(before: Model, after: Model, split: Split) -> float | None:
     """Signal to quantisation noise of the first float output, in decibels; None if the outputs
     are equal or zero."""
     names = [spec.name for spec in before.inputs]
-    feeds = next(split.named(names).batches(SAMPLES))
-    wanted, given = call(before, feeds), call(after, feeds)
-    for name, reference in wanted.items():
-        if reference.dtype.kind == "f":
-            return signal_to_noise(reference, given[name])
-    return None
+    sessions = [observing(each.value, (), 1) for each in (before, after)]
+    signal = noise = 0.0
+    for feeds in split.named(names).batches(_BATCH, SAMPLES):
+        runs = (session.run(list(before.outputs), dict(feeds)) for session in sessions)
+        for wanted, given in zip(*runs, strict=True):
+            if wanted.dtype.kind == "f":
+                exact = wanted.astype(np.float64)
+                signal += float(np.square(exact).sum())
+                noise += float(np.square(exact - given).sum())
+                break
+    return _decibels(signal, noise)
 
 
 def signal_to_noise(reference: np.ndarray, given: np.ndarray) -> float | None:
     """10 log10 of the energy of the reference over that of the difference."""
     wanted = reference.astype(np.float64)
-    noise = float(np.square(wanted - given).sum())
-    signal = float(np.square(wanted).sum())
+    return _decibels(float(np.square(wanted).sum()), float(np.square(wanted - given).sum()))
+
+
+def _decibels(signal: float, noise: float) -> float | None:
     return round(10 * float(np.log10(signal / noise)), 2) if noise and signal else None

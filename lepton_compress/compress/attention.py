@@ -8,7 +8,6 @@ from collections.abc import Collection
 
 import numpy as np
 import onnx
-import onnxsim
 from onnx import inliner, numpy_helper
 
 from lepton_compress.artifacts import Model, Split
@@ -49,6 +48,8 @@ def take_apart(model: Model, split: Split, keep: Collection[str]) -> tuple[Model
     specs = value_specs(model.value)
     if all(specs[node.input[0]].dtype == "float32" for node in nodes):
         _fix_types(inlined.graph)
+    import onnxsim  # it takes torch, which is large
+
     simplified, same = onnxsim.simplify(inlined)
     _name(simplified.graph, {node.name for node in model.value.graph.node})
     made = Model("graph", simplified, *signature(simplified))

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
-BYTES = 64 * 2**20
+BYTES = 32 * 2**20
 """Activations held at once decide the batch size."""
 
 _PASS = ("Flatten", "MaxPool", "Reshape", "Squeeze", "Transpose", "Unsqueeze")

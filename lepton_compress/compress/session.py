@@ -25,6 +25,8 @@ def observing(
     options = onnxruntime.SessionOptions()
     options.log_severity_level = _SILENT
     options.intra_op_num_threads = threads
+    # The arena keeps the largest of every size that was ever needed.
+    options.enable_cpu_mem_arena = False
     return onnxruntime.InferenceSession(copy.SerializeToString(), options, providers=_PROVIDERS)
 
 

@@ -21,7 +21,6 @@ from lepton_compress.compress import (
     attention,
     layout,
     processor,
-    rounding,
     saturation,
     saved_ranges,
     soundness,
@@ -98,6 +97,8 @@ def quantize(
     def made_with(ranges: Mapping[str, Range]) -> Model:
         made = insert(ready.model, ranges, params, plan.kind.value, bits)
         if params.rounding == "adaptive":
+            from lepton_compress.compress import rounding  # it takes torch, which is large
+
             rounding.adapt(
                 ready.model,
                 made.value,
