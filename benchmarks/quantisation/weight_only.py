@@ -44,6 +44,15 @@ CONTESTANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "4 bits, auto": ("quantize_weights", {}),
     "4 bits, auto, mean 4.5": ("quantize_weights", {"mean_bits": 4.5}),
     "4 bits, auto, mean 5": ("quantize_weights", {"mean_bits": 5}),
+    "4 bits, nearest, blocks of 128": ("quantize_weights", {"algorithm": "rtn", "block_size": 128}),
+    "4 bits, auto, mean 5, blocks of 128": (
+        "quantize_weights",
+        {"mean_bits": 5, "block_size": 128},
+    ),
+    "4 bits, auto, mean 5, blocks of 256": (
+        "quantize_weights",
+        {"mean_bits": 5, "block_size": 256},
+    ),
     "4 bits, auto, in float32": ("quantize_weights", {"compute": "float32"}),
     "8 bits, auto": ("quantize_weights", {"bits": 8}),
     "dynamic int8": ("quantize_dynamic", {}),
@@ -161,7 +170,7 @@ def _page(rows: dict[str, Any], environment: dict[str, Any]) -> str:
     versions = ", ".join(f"{name} {held}" for name, held in environment["libraries"].items())
     about = f"Encoder of {reviews.LAYERS} layers, hidden {reviews.HIDDEN}, feed-forward "
     about += f"{reviews.WIDE}, trained on film reviews; {reviews.CALIBRATION} sentences calibrate, "
-    about += f"{reviews.EVALUATION} evaluate; blocks of 32, multiplied in int8 but where said."
+    about += f"{reviews.EVALUATION} evaluate; blocks of 32, multiplied in int8, but where said."
     head = "| artifact | accuracy % | flips % | logit error (mean square) | of nearest 4 bits | MB "
     head += "| 1 row, of float (95 %) | 128 rows, of float (95 %) | quantise s |"
     lines = [
