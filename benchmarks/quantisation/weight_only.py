@@ -2,10 +2,10 @@
 benchmarks.quantisation.weight_only`.
 
 A small transformer is trained on film reviews and quantised: nearest rounding, each algorithm of
-`quantize_weights`, its default, its default with a mean of 4.5 and 5 bits, and dynamic int8,
-float16 and bfloat16 beside them. Tells accuracy, the error of the logits, size, and latency at 1 and 128 rows
-(tokens) on one thread. Writes benchmarks/results/weight_only.json and .md. WEIGHTS is a
-file to keep the trained network in, which takes two minutes to make on two free cores.
+`quantize_weights`, its default, its default with a mean of 4.5 and 5 bits, larger blocks, and
+dynamic int8, float16 and bfloat16 beside them. Tells accuracy, the error of the logits, size, and
+latency at 1 and 128 rows (tokens) on one thread. Writes benchmarks/results/weight_only.json and
+.md. WEIGHTS is a file to keep the trained network in, which takes minutes to make.
 """
 
 from __future__ import annotations

@@ -150,7 +150,8 @@ def keep(graph: onnx.ModelProto, source: Path, target: Path) -> None:
     """Write a graph as the ONNX file `target`, its tensors' files beside it.
 
     A file is cloned where the disk can (Btrfs, XFS), so that it takes no space of its own, else
-    copied; one that already lies in the target's folder is renamed. The names depend on nothing but the target's name.
+    copied; one that already lies in the target's folder is renamed. The names depend on nothing but
+    the target's name.
     """
     copy = type(graph)()
     copy.CopyFrom(graph)
@@ -198,13 +199,10 @@ def _place(source: Path, target: Path) -> None:
         source.rename(target)
         return
     # Not a hard link, which onnx takes for an attack and refuses in both places.
-    with (
-        contextlib.suppress(ImportError, OSError),
-        source.open("rb") as old,
-        target.open("wb") as new,
-    ):
+    with contextlib.suppress(ImportError, OSError):
         import fcntl
 
-        fcntl.ioctl(new.fileno(), _CLONE, old.fileno())
+        with source.open("rb") as old, target.open("wb") as new:
+            fcntl.ioctl(new.fileno(), _CLONE, old.fileno())
         return
     shutil.copyfile(source, target)
