@@ -64,9 +64,7 @@ CONTESTANTS: dict[str, tuple[str, dict[str, Any]]] = {
 def main() -> None:
     """Run all contestants."""
     splits = reviews.load()
-    start = time.perf_counter()
     net = reviews.trained(splits, Path(sys.argv[1]) if len(sys.argv) > 1 else None)
-    training = time.perf_counter() - start
     float_model = _lowered(net)
     rows: dict[str, dict[str, Any]] = {"float": {"seconds": 0.0}}
     with tempfile.TemporaryDirectory() as name:
@@ -83,7 +81,7 @@ def main() -> None:
     environment = provenance.environment()
     RESULTS.mkdir(exist_ok=True)
     about = {"environment": environment, "samples": len(splits["evaluation"][1])}
-    about |= {"training_seconds": training, "rows": rows}
+    about |= {"rows": rows}
     (RESULTS / "weight_only.json").write_text(json.dumps(about, indent=1) + "\n")
     page = _page(rows, environment)
     (RESULTS / "weight_only.md").write_text(page)
