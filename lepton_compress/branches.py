@@ -163,6 +163,10 @@ class Branches:
             made = self.store.make(node.key, node.label, functools.partial(self._build, node))
             _log.info("%s %s %s", node.label, node.key[:12], "made" if made.fresh else "reused")
             self._entries[node.key] = made
+            held = self._models.get(node.key)
+            if held is not None and held.folder is not None:
+                # It was made in a folder that has since been renamed.
+                self._models[node.key] = held.replace(folder=made.folder)
         return self._entries[node.key]
 
     def model(self, node: Node) -> Model:

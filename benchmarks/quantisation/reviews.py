@@ -1,7 +1,7 @@
 """What weights are quantised of: a small transformer encoder, trained here on film reviews.
 
 Pang and Lee's 10,662 sentences, positive or negative; the network is as wide as a small published
-encoder (hidden 256, feed-forward 1024) and trains in about two minutes on two cores.
+encoder (hidden 256, feed-forward 1024) and trains in minutes on two cores.
 """
 
 from __future__ import annotations
@@ -92,7 +92,6 @@ class Encoder(nn.Module):
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
         """The scores of both labels."""
         there = (tokens > 0).to(torch.float32)
-        # The first place is never blind, so that no sentence is without any.
         blind = (1 - there)[:, None, None] * -30.0
         x = self.drop(self.words(tokens) + self.places(torch.arange(tokens.shape[1])))
         for layer in self.layers:

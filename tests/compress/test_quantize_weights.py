@@ -15,14 +15,23 @@ from tests.compress.nets import apply, decibels, mlp, outputs, transformer
 
 
 @pytest.mark.parametrize(
-    "given", [{"bits": 5}, {"block_size": 20}, {"algorithm": "best"}, {"samples": 0}]
+    "given",
+    [
+        {"bits": 5},
+        {"block_size": 20},
+        {"algorithm": "best"},
+        {"samples": 0},
+        {"mean_bits": 4},
+        {"mean_bits": 5, "bits": 8},
+        {"symmetric": True, "algorithm": "hqq"},
+    ],
 )
 def test_what_makes_no_sense_is_refused(given: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         QuantizeWeights(**given)
 
 
-@pytest.mark.parametrize("algorithm", ["gptq", "rtn"])
+@pytest.mark.parametrize("algorithm", ["auto", "gptq", "awq", "hqq", "rtn"])
 @pytest.mark.parametrize(("bits", "least"), [(4, 12), (8, 30)])
 def test_outputs_stay_close(algorithm: str, bits: int, least: float) -> None:
     model, split = transformer(fused=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from hypothesis import given, settings
@@ -219,3 +220,49 @@ class TestAccount:
         made = apply("quantize_weights", model, split, bits=8)
         assert made.statistics["layers"] == 2
         assert made.statistics["output_sqnr_db"] > 35
+
+
+class TestChoice:
+    def test_auto_errs_at_most_as_much_as_each_alone(self) -> None:
+        model, split = transformer(fused=False)
+        noise = {
+            algorithm: apply(
+                "quantize_weights", model, split, algorithm=algorithm, block_size=16
+            ).statistics["sqnr_db"]
+            for algorithm in ("auto", "gptq", "hqq", "rtn")
+        }
+        for name, found in noise["auto"].items():
+            assert found >= max(noise[each][name] for each in ("gptq", "hqq", "rtn")) - 0.01
+
+    @pytest.mark.parametrize("algorithm", ["auto", "awq"])
+    def test_layers_that_cost_most_get_eight_bits(self, algorithm: str) -> None:
+        model, split = transformer(fused=False)
+        given = {"block_size": 16, "algorithm": algorithm, "compute": "float32"}
+        plain = apply("quantize_weights", model, split, **given).statistics
+        made = apply("quantize_weights", model, split, mean_bits=6, **given)
+        told = made.statistics
+        sizes = {layer.node: layer.size for layer in find_layers(model)}
+        bits = {name: count for name, count in told["bits"].items() if name in sizes}
+        mean = sum(bits[name] * size for name, size in sizes.items()) / sum(sizes.values())
+        assert 4 < mean <= 6
+        costs = {name: cost / sizes[name] for name, cost in told["output_cost"].items()}
+        assert bits[max(costs, key=lambda each: costs[each])] == 8
+        assert told["output_sqnr_db"] > plain["output_sqnr_db"] + 0.5
+        raised = [name for name, count in bits.items() if count == 8]
+        assert all(told["sqnr_db"][name] > plain["sqnr_db"][name] + 10 for name in raised)
+        found = {
+            node.name: onnx.helper.get_node_attr_value(node, "bits")
+            for node in made.model.value.graph.node
+            if node.op_type == "MatMulNBits"
+        }
+        assert found == bits
+
+    def test_what_a_layer_costs_is_measured_with_it_alone(self) -> None:
+        model, split = transformer(fused=False)
+        given = {"block_size": 16, "algorithm": "rtn", "compute": "float32"}
+        told = apply("quantize_weights", model, split, mean_bits=4.01, **given).statistics
+        others = [name for name in told["output_cost"] if name != "head"]
+        alone = apply("quantize_weights", model, split, keep=others, **given).statistics
+        assert alone["output_sqnr_db"] == pytest.approx(
+            -10 * np.log10(told["output_cost"]["head"]), abs=0.1
+        )

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import onnx
@@ -45,11 +47,12 @@ print(next(int(line.split()[1]) * 1024 for line in status if line.startswith("Vm
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     made = tmp_path_factory.mktemp("large")
     size = large.write(made, width=WIDTH, layers=LAYERS, variants="  int8: [quantize_dynamic]")
     assert size > 2.5e9
-    return made
+    yield made
+    shutil.rmtree(made)  # gigabytes, which pytest would keep
 
 
 @pytest.mark.slow
@@ -65,6 +68,7 @@ def test_a_step_holds_one_tensor_at_a_time(step: str, folder: Path, tmp_path: Pa
 
 @pytest.mark.slow
 def test_the_whole_road(folder: Path, cli: Cli) -> None:
+    """Of a model beyond the 2 GiB of a ModelProto, in four copies: own, lowered, exported, run."""
     done = cli("run", "recipe.yaml", cwd=folder)
     assert done.returncode == 0, done.stdout + done.stderr
     result = json.loads((folder / "runs/large/result.json").read_text())

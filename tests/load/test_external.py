@@ -84,7 +84,7 @@ def test_it_computes_the_same(file: Path) -> None:
         assert np.abs(array - given[name]).max() < 1e-5 * np.abs(array).max()
 
 
-def test_what_was_saved_is_linked_and_the_same(file: Path, tmp_path: Path) -> None:
+def test_what_was_saved_is_the_same(file: Path, tmp_path: Path) -> None:
     model, folder = read(file), tmp_path / "kept"
     folder.mkdir()
     forms.save(model, model, folder)
@@ -92,7 +92,9 @@ def test_what_was_saved_is_linked_and_the_same(file: Path, tmp_path: Path) -> No
     assert kept.folder == folder
     assert forms.fingerprint(kept) == forms.fingerprint(model)
     (data,) = external.beside(folder / forms.GRAPH)
-    assert data.stat().st_ino == (tmp_path / "weights.bin").stat().st_ino
+    # onnx refuses files of several names, so neither may become one.
+    assert data.stat().st_nlink == (tmp_path / "weights.bin").stat().st_nlink == 1
+    assert external.is_large(read_onnx_file(folder / forms.GRAPH))
     assert all(np.array_equal(a, b) for a, b in zip(numbers(kept), numbers(model), strict=True))
 
 
