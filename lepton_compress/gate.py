@@ -31,6 +31,7 @@ from lepton_compress.budget import (
     GroupGate,
     LatencyGate,
     SizeGate,
+    covers,
 )
 from lepton_compress.readings import LEVEL, Reading, absent, beyond, groups, needed, read, same
 from lepton_compress.readings import Measured as Measured
@@ -161,10 +162,12 @@ def _judge_value(score: Score) -> Verdict:
     return Verdict(one.candidate, one.format, None, VALUE, none, None, None, unlimited, False, why)
 
 
-def _targets(known: Sequence[str], name: str, gate: Gate) -> list[str | None]:
+def _targets(known: Sequence[str], kind: str, gate: Gate) -> list[str | None]:
     if gate.targets:
-        return list(gate.targets)
-    return [*known] if name in PER_TARGET else [None]
+        # A name that is not known stays, so that its gate is told to be not measured.
+        held = ([each for each in known if covers(name, each)] or [name] for name in gate.targets)
+        return list(dict.fromkeys(each for found in held for each in found))
+    return [*known] if kind in PER_TARGET else [None]
 
 
 def _judge_groups(

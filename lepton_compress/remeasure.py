@@ -73,7 +73,7 @@ def remeasure(result: RunResult, gates: Gates, observer: Observer) -> RunResult:
 
 
 def _holds(gate: Gate | None, target: TargetSpec) -> bool:
-    return gate is not None and target.name in (gate.targets or [target.name])
+    return gate is not None and gate.holds_on(target.name)
 
 
 def _file(folder: Path, artifact: Artifact) -> Path:

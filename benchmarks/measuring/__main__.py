@@ -135,9 +135,10 @@ def _page(found: dict[str, Any]) -> str:
     lines += [
         "",
         (
-            f"The reported median over that of a bare loop in a process of its own, {loop['repeats']} "
-            f"times: {loop['ratio']:.3f}x ({loop['ratio_range'][0]:.3f} to {loop['ratio_range'][1]:.3f}"
-            f"); one bare loop over the one before it: {loop['bare_to_bare_range'][0]:.3f} to "
+            f"The reported median over that of a bare loop in a process of its own, "
+            f"{loop['repeats']} times: {loop['ratio']:.3f}x ({loop['ratio_range'][0]:.3f} to "
+            f"{loop['ratio_range'][1]:.3f}); one bare loop over the one before it: "
+            f"{loop['bare_to_bare_range'][0]:.3f} to "
             f"{loop['bare_to_bare_range'][1]:.3f}."
         ),
         "",
@@ -148,8 +149,8 @@ def _page(found: dict[str, Any]) -> str:
         ),
         "",
         (
-            f"Drops planted in {SAMPLES} samples, judged by a 2 % gate, {RESAMPLINGS:,} resamplings. "
-            "`covered`: the 95 % interval of the drop holds what was planted."
+            f"Drops planted in {SAMPLES} samples, judged by a 2 % gate, {RESAMPLINGS:,} "
+            "resamplings. `covered`: the 95 % interval of the drop holds what was planted."
         ),
         "",
         "| planted | strict PASS | strict FAIL | undecided | point PASS | point FAIL | covered |",
@@ -161,8 +162,8 @@ def _page(found: dict[str, Any]) -> str:
     lines += [
         "",
         (
-            "At the limit itself (2 %) a strict PASS or FAIL is the error that a 95 % interval allows: "
-            "about 2.5 % to each side; by point it is a coin."
+            "At the limit itself (2 %) a strict PASS or FAIL is the error that a 95 % interval "
+            "allows: about 2.5 % to each side; by point it is a coin."
         ),
     ]
     return "\n".join(lines) + "\n"
