@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from lepton_compress.targets.runner import Runner
 
 LEAD_IN_SHARE = 20
+LEAST_LEAD_IN = 2
 SETTLE_SECONDS = 0.001
 SETTLE_LIMIT_SECONDS = 0.25
 PR_SET_PDEATHSIG = 1
@@ -123,7 +124,7 @@ def _time_calls(runner: Runner, feeds: dict[str, Any], count: int) -> list[int]:
     times = [0] * count
     gc.disable()
     try:
-        for _ in range(max(1, count // LEAD_IN_SHARE)):
+        for _ in range(max(LEAST_LEAD_IN, count // LEAD_IN_SHARE)):
             run(feeds)
         for index in range(count):
             start = clock()
