@@ -25,7 +25,7 @@ from lepton_compress.document import Document, read_document, show
 from lepton_compress.errors import RecipeError
 from lepton_compress.findings import NAME_PATTERN, TARGET_PATTERN, Finding, FindingsError, explain
 from lepton_compress.registry import Params
-from lepton_compress.units import Duration, Factor, Percent, Share, Size
+from lepton_compress.units import Duration, Factor, Percent, Rate, Share, Size
 from lepton_compress.use import FROM_FILE
 
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
@@ -127,6 +127,17 @@ class LatencyGate(Gate):
     percentile: Literal["p50", "p90", "p99"] = Field("p50", description="Of the times of calls.")
 
 
+class RateGate(Gate):
+    limit: Rate = Field(description=_LIMIT)
+
+
+class LoadGate(LatencyGate):
+    percentile: Literal["p50", "p90", "p99"] = Field("p99", description="Of the requests' times.")
+    rate: Rate | None = Field(
+        None, description="Arrivals a second; the highest that was measured by default."
+    )
+
+
 class DurationGate(Gate):
     limit: Duration = Field(description=_LIMIT)
 
@@ -169,6 +180,12 @@ class Gates(Section):
     latency_ratio: FactorGate | None = Field(
         None, description="Median time of a call, at most this share of the baseline's."
     )
+    throughput: RateGate | None = Field(
+        None, description="At least this many samples a second, calls back to back."
+    )
+    latency_at: LoadGate | None = Field(
+        None, description="At most this long for a request, waiting included, at a `rate`."
+    )
     cold_start: DurationGate | None = Field(
         None, description="From starting a process to its first result."
     )
@@ -185,6 +202,7 @@ class Gates(Section):
 
 
 PER_TARGET = frozenset({"latency", "latency_ratio", "cold_start", "peak_memory"})
+PER_TARGET |= {"throughput", "latency_at"}
 """Gates about what differs from target to target."""
 
 

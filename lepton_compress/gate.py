@@ -30,13 +30,14 @@ from lepton_compress.budget import (
     Gates,
     GroupGate,
     LatencyGate,
+    RateGate,
     SizeGate,
     covers,
 )
 from lepton_compress.readings import LEVEL, Reading, absent, beyond, groups, needed, read, same
 from lepton_compress.readings import Measured as Measured
 from lepton_compress.recipe import Recipe
-from lepton_compress.units import show_bytes, show_percent, show_seconds
+from lepton_compress.units import show_bytes, show_percent, show_rate, show_seconds
 
 PARITY = "parity"
 """Always judged: an artifact that does not compute what its source does is never chosen."""
@@ -269,6 +270,8 @@ def _shower(gate: Gate, *, share: bool) -> Shower:
     """How to write a gate's value."""
     if isinstance(gate, (LatencyGate, DurationGate)):
         return show_seconds
+    if isinstance(gate, RateGate):
+        return show_rate
     if isinstance(gate, SizeGate):
         return show_bytes
     if isinstance(gate, FactorGate):

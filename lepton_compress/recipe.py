@@ -33,7 +33,7 @@ from lepton_compress.errors import MissingExtraError, RecipeError
 from lepton_compress.findings import Finding, FindingsError, explain
 from lepton_compress.provenance import digest
 from lepton_compress.registry import Params
-from lepton_compress.units import Duration
+from lepton_compress.units import Duration, Rate
 from lepton_compress.use import FROM_FILE, Use
 
 VERSION = 1
@@ -200,6 +200,12 @@ class Measure(Params):
         15, description="Rounds in which every artifact of a target takes its turn, at least."
     )
     cap: Duration = Field(20.0, description="Stop adding rounds after this long, decided or not.")
+    rates: list[Rate] = Field(
+        [],
+        description="Arrivals a second, as `50/s`: the time of requests that arrive by themselves, "
+        "waiting included. A thousand of each artifact, so `50/s` takes 20 s. What gates ask for "
+        "is measured anyway.",
+    )
 
 
 Corruption = Literal["gaussian_noise", "gaussian_blur", "brightness", "contrast", "noise_snr"]
@@ -299,6 +305,12 @@ class Recipe(Params):
             if metric is not None and metric not in metrics:
                 mend = registry.nearest(metric, metrics)
                 yield Finding(("gates", name, "metric"), f"unknown metric {metric!r}", mend)
+
+    def rates(self, target: str) -> list[float]:
+        """Arrivals a second to measure on a target: those listed, and what a gate asks for."""
+        gate = self.gates.latency_at
+        asked = [gate.rate] if gate and gate.rate and gate.holds_on(target) else []
+        return sorted({*self.measure.rates, *asked})
 
     def uses(self) -> Iterator[tuple[Key, Use]]:
         """Every plug-in that the recipe names, and where."""

@@ -24,6 +24,14 @@ from numpy.typing import NDArray
 from lepton_compress.artifacts import Observer, Profile
 from lepton_compress.errors import LeptonError
 from lepton_compress.profile.process import Job, Worker
+from lepton_compress.profile.rates import (
+    ARRIVALS,
+    PERCENTILES,
+    SAMPLES_BEYOND,
+    SPELLS,
+    load,
+    throughput,
+)
 from lepton_compress.recipe import TargetSpec
 from lepton_compress.statistics import (
     Interval,
@@ -31,10 +39,7 @@ from lepton_compress.statistics import (
     bootstrap_percentiles,
     median_interval,
 )
-
-PERCENTILES = {"p50": 0.50, "p90": 0.90, "p99": 0.99}
-SAMPLES_BEYOND = 10
-"""A percentile is shown when at least this many samples are expected above it."""
+from lepton_compress.units import show_rate
 
 TURN_SECONDS = 0.005
 MIN_CALLS, MAX_CALLS = 3, 2000
@@ -86,6 +91,7 @@ class _Lane:
     burst: int = MIN_CALLS
     call: float = 0.0
     turns: list[NDArray[np.int64]] = field(default_factory=list)
+    spells: dict[float, list[NDArray[np.int64]]] = field(default_factory=dict)
     cold_start: float | None = None
     peak_memory: int | None = None
     reason: str = ""
@@ -114,6 +120,7 @@ def measure(
     cap: float,
     seed: int,
     observer: Observer,
+    rates: Sequence[float] = (),
 ) -> list[Profile]:
     """Latency, cold start and peak memory of each subject on `target`.
 
@@ -141,6 +148,8 @@ def measure(
         cap: seconds after which no round is added to the least number.
         seed: of the order of turns and of the intervals.
         observer: where to report progress.
+        rates: arrivals a second at which to measure requests too, after the rounds; each takes
+            about a thousand arrivals.
 
     Returns:
         One profile a subject, in order. A subject that cannot be measured has status "failed" and
@@ -169,6 +178,9 @@ def measure(
                 _warm_up(lane)
         for number in _take_rounds(session, rounds, cap):
             progress.advance(1 if number <= rounds else 0)
+        for rate in rates:
+            progress.advance(0, f"requests at {show_rate(rate)}")
+            _serve_requests(session, rate)
     _note_noise(session, target, observer)
     return [_profile(lane, session, target) for lane in lanes]
 
@@ -308,6 +320,18 @@ def _take_rounds(session: _Session, rounds: int, cap: float) -> Iterator[int]:
             next_look = number + -(-number // 4)
 
 
+def _serve_requests(session: _Session, rate: float) -> None:
+    """Spells of arrivals at a rate, the artifacts in turns; each spell the same for all."""
+    for spell in range(SPELLS):
+        for lane in (each for each in session.lanes if not each.reason):
+            with _failing(lane):
+                assert lane.worker is not None  # noqa: S101 - only lanes that started serve
+                expected = ARRIVALS * max(1 / rate, lane.call)
+                patience = max(MIN_TURN_TIMEOUT, TURN_TIMEOUT_FACTOR * expected)
+                served = lane.worker.serve(rate, ARRIVALS, session.seed + spell, patience)
+                lane.spells.setdefault(rate, []).append(served)
+
+
 def _percentiles(
     lane: _Lane, seed: int, names: Sequence[str] = tuple(PERCENTILES)
 ) -> dict[str, tuple[float, Interval]]:
@@ -353,6 +377,7 @@ def _profile(lane: _Lane, session: _Session, target: TargetSpec) -> Profile:
         return profile
     ratio, ratio_interval = session.ratio(lane) or (None, None)
     percentiles = _percentiles(lane, session.seed)
+    samples, samples_interval = throughput(lane.turns, target.batch, session.seed) or (None, None)
     return replace(
         profile,
         rounds=len(lane.turns),
@@ -363,4 +388,7 @@ def _profile(lane: _Lane, session: _Session, target: TargetSpec) -> Profile:
         ratio_interval=ratio_interval,
         cold_start=lane.cold_start,
         peak_memory=lane.peak_memory,
+        throughput=samples,
+        throughput_interval=samples_interval,
+        loads=tuple(load(rate, held, session.seed) for rate, held in lane.spells.items()),
     )
