@@ -43,7 +43,7 @@ def test_says_that_what_was_chosen_does_not_do() -> None:
 @pytest.mark.parametrize("targets", [("edge",), ("edge", "cloud")])
 def test_every_table_has_as_many_cells_in_each_row(targets: tuple[str, ...]) -> None:
     found = tables(markdown(result(targets)))
-    assert len(found) == 2 * len(targets) + 2
+    assert len(found) == 3 * len(targets) + 2
     for rows in found:
         assert len({len(re.findall(r"(?<!\\)\|", row)) for row in rows}) == 1
         assert re.fullmatch(r"(\| --- )+\|", rows[1])
