@@ -116,7 +116,8 @@ def _page(found: dict[str, Any]) -> str:
         "",
         (
             "Latency gates at 1.05x; `slower` has a tenth more operators. `busy`: another process "
-            "computes all the time on the other core."
+            "computes all the time on the other core; `quiet`: none of ours does, beside the load "
+            "that the machine had before."
         ),
         "",
         "| artifacts | machine | FAIL by point | FAIL strictly | undecided | ratio | one gate |",
