@@ -40,7 +40,7 @@ folder; keys of the including file replace them. YAML anchors work; top-level ke
 """
 SECTIONS = (
     ("model", recipe.ModelSpec),
-    ("targets[]", recipe.TargetSpec),
+    ("targets[]", recipe.TargetForm),
     ("gates", budget.Gates),
     ("measure", recipe.Measure),
 )
@@ -50,6 +50,7 @@ Every gate is written as its limit, or as a mapping with `limit` and:
 - `strict: true`: judge by the whole 95 % interval instead of the measured point. An interval that
   holds the limit is INCONCLUSIVE, which does not pass.
 - `targets: [name]`: only there. Without it, a gate about latency or memory holds on each target.
+  The name of a target with lists of batches or threads means all of them, `edge/b8` one of them.
 - `metric: name` (gates on a score or its drop), `percentile: p90` (`latency`).
 - `samples: 20` (`worst_class`, `worst_slice`): a class or slice with fewer is INCONCLUSIVE.
 

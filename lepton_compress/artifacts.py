@@ -395,6 +395,24 @@ class Coverage:
 
 
 @dataclass(frozen=True)
+class Load:
+    """What requests took that arrive by themselves, as a Poisson process; one call serves one.
+
+    Attributes:
+        rate: arrivals a second, on average.
+        arrivals: how many were served.
+        latency: from the intended arrival to the end, waiting included, in seconds: percentile
+            name to value; a percentile without enough arrivals behind it is absent.
+        interval: percentile name to its 95 % bootstrap interval, in seconds.
+    """
+
+    rate: float
+    arrivals: int
+    latency: dict[str, float]
+    interval: dict[str, tuple[float, float]]
+
+
+@dataclass(frozen=True)
 class Profile:
     """What an artifact costs on a target.
 
@@ -410,6 +428,9 @@ class Profile:
             this machine takes for a difference where there is none.
         cold_start: seconds from starting a process to its first result.
         peak_memory: bytes above what the runtime itself takes before loading.
+        throughput: samples a second of one caller that never pauses.
+        throughput_interval: its 95 % bootstrap interval.
+        loads: the times of requests that arrive at the rates that were asked for.
     """
 
     candidate: str
@@ -431,6 +452,9 @@ class Profile:
     cold_start: float | None = None
     peak_memory: int | None = None
     reason: str = ""
+    throughput: float | None = None
+    throughput_interval: tuple[float, float] | None = None
+    loads: tuple[Load, ...] = ()
 
 
 class Status(enum.StrEnum):

@@ -23,12 +23,13 @@ from pydantic_core import CoreSchema
 
 from lepton_compress.document import Document, read_document, show
 from lepton_compress.errors import RecipeError
-from lepton_compress.findings import NAME_PATTERN, Finding, FindingsError, explain
+from lepton_compress.findings import NAME_PATTERN, TARGET_PATTERN, Finding, FindingsError, explain
 from lepton_compress.registry import Params
-from lepton_compress.units import Duration, Factor, Percent, Share, Size
+from lepton_compress.units import Duration, Factor, Percent, Rate, Share, Size
 from lepton_compress.use import FROM_FILE
 
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
+TargetName = Annotated[str, Field(pattern=TARGET_PATTERN)]
 Truth = Annotated[bool, Field(strict=True)]
 
 PARITY_LIMIT = 1e-4
@@ -55,7 +56,7 @@ class Gate(Params):
     strict: Truth = Field(
         False, description="Judge by the whole confidence interval instead of the measured point."
     )
-    targets: list[Name] = Field([], description="Only on these targets; empty means on each.")
+    targets: list[TargetName] = Field([], description="Only on these targets; empty means on each.")
 
     @model_validator(mode="before")
     @classmethod
@@ -70,6 +71,15 @@ class Gate(Params):
     ) -> JsonSchemaValue:
         full = handler(core)
         return {"anyOf": [handler.resolve_ref_schema(full)["properties"]["limit"], full]}
+
+    def holds_on(self, target: str) -> bool:
+        """Whether it is about that target."""
+        return not self.targets or any(covers(name, target) for name in self.targets)
+
+
+def covers(name: str, target: str) -> bool:
+    """Whether a name that a gate gives means a target: it, or the list that it is one of."""
+    return target == name or target.startswith(f"{name}/")
 
 
 _LIMIT = "The limit, with its unit."
@@ -117,6 +127,17 @@ class LatencyGate(Gate):
     percentile: Literal["p50", "p90", "p99"] = Field("p50", description="Of the times of calls.")
 
 
+class RateGate(Gate):
+    limit: Rate = Field(description=_LIMIT)
+
+
+class LoadGate(LatencyGate):
+    percentile: Literal["p50", "p90", "p99"] = Field("p99", description="Of the requests' times.")
+    rate: Rate | None = Field(
+        None, description="Arrivals a second; the highest that was measured by default."
+    )
+
+
 class DurationGate(Gate):
     limit: Duration = Field(description=_LIMIT)
 
@@ -159,6 +180,12 @@ class Gates(Section):
     latency_ratio: FactorGate | None = Field(
         None, description="Median time of a call, at most this share of the baseline's."
     )
+    throughput: RateGate | None = Field(
+        None, description="At least this many samples a second, calls back to back."
+    )
+    latency_at: LoadGate | None = Field(
+        None, description="At most this long for a request, waiting included, at a `rate`."
+    )
     cold_start: DurationGate | None = Field(
         None, description="From starting a process to its first result."
     )
@@ -175,6 +202,7 @@ class Gates(Section):
 
 
 PER_TARGET = frozenset({"latency", "latency_ratio", "cold_start", "peak_memory"})
+PER_TARGET |= {"throughput", "latency_at"}
 """Gates about what differs from target to target."""
 
 

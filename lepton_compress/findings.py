@@ -17,9 +17,12 @@ from lepton_compress.errors import quote
 from lepton_compress.registry import nearest
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
+TARGET_PATTERN = NAME_PATTERN.removesuffix("$") + r"(?:/b[0-9]+)?(?:/t[0-9]+)?$"
+"""A target's name, or that of one out of its lists of batches and threads."""
 _PATTERNS = {
     NAME_PATTERN: "must be letters, digits, '.', '_' and '-', the first one a letter or digit, "
-    "64 at most"
+    "64 at most",
+    TARGET_PATTERN: "must be the name of a target, as in `edge` or `edge/b8/t2`",
 }
 _SENTENCES = {
     "bool": "must be true or false",
@@ -162,7 +165,8 @@ def _join(at: Key, branches: list[list[Finding]]) -> list[Finding]:
         return min(nearer, key=len)
     sentence, comma, rest = branches[0][0].problem.rpartition(", ")
     others = [each[0].problem.rpartition(", ")[0].removeprefix("must be ") for each in branches[1:]]
-    return [Finding(at, ", or ".join([sentence, *others]) + comma + rest)]
+    said = ", or ".join([sentence, *others]) + comma + rest
+    return [Finding(at, said, branches[0][0].mend)]
 
 
 def _is_mismatch(branch: list[Finding], at: Key) -> bool:

@@ -30,12 +30,14 @@ from lepton_compress.budget import (
     Gates,
     GroupGate,
     LatencyGate,
+    RateGate,
     SizeGate,
+    covers,
 )
 from lepton_compress.readings import LEVEL, Reading, absent, beyond, groups, needed, read, same
 from lepton_compress.readings import Measured as Measured
 from lepton_compress.recipe import Recipe
-from lepton_compress.units import show_bytes, show_percent, show_seconds
+from lepton_compress.units import show_bytes, show_percent, show_rate, show_seconds
 
 PARITY = "parity"
 """Always judged: an artifact that does not compute what its source does is never chosen."""
@@ -144,10 +146,12 @@ def _judge_value(score: Score) -> Verdict:
     return Verdict(one.candidate, one.format, None, VALUE, none, None, None, unlimited, False, why)
 
 
-def _targets(known: Sequence[str], name: str, gate: Gate) -> list[str | None]:
+def _targets(known: Sequence[str], kind: str, gate: Gate) -> list[str | None]:
     if gate.targets:
-        return list(gate.targets)
-    return [*known] if name in PER_TARGET else [None]
+        # A name that is not known stays, so that its gate is told to be not measured.
+        held = ([each for each in known if covers(name, each)] or [name] for name in gate.targets)
+        return list(dict.fromkeys(each for found in held for each in found))
+    return [*known] if kind in PER_TARGET else [None]
 
 
 def _judge_groups(
@@ -249,6 +253,8 @@ def _shower(gate: Gate, *, share: bool) -> Shower:
     """How to write a gate's value."""
     if isinstance(gate, (LatencyGate, DurationGate)):
         return show_seconds
+    if isinstance(gate, RateGate):
+        return show_rate
     if isinstance(gate, SizeGate):
         return show_bytes
     if isinstance(gate, FactorGate):

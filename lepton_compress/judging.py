@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from lepton_compress.artifacts import Artifact, Choice, Observer, RunResult, Status, Verdict
-from lepton_compress.budget import BudgetFile, Gates, read_budget
+from lepton_compress.budget import BudgetFile, Gates, covers, read_budget
 from lepton_compress.errors import InputError, RecipeError
 from lepton_compress.gate import judge_gates
 from lepton_compress.judgements import Judgement
@@ -95,7 +95,7 @@ def _check_targets(file: BudgetFile, result: RunResult) -> None:
     known = [choice.target for choice in result.chosen]
     for name, gate in file.budget.items():
         for target in gate.targets:
-            if target not in known:
+            if not any(covers(target, each) for each in known):
                 where = file.where(name, "targets")
                 mend = nearest(target, known)
                 raise RecipeError(f"the result has no target {target!r}", where=where, mend=mend)

@@ -363,7 +363,7 @@ def _profile(job: Job, exported: list[_Exported], observer: Observer) -> list[Pr
         subjects = [Subject(e.artifact.candidate, e.artifact.format, e.file) for e in exported]
         gates = job.recipe.gates
         latency, ratio = (
-            each if each and target.name in (each.targets or [target.name]) else None
+            each if each and each.holds_on(target.name) else None
             for each in (gates.latency, gates.latency_ratio)
         )
         found += measure(
@@ -380,6 +380,7 @@ def _profile(job: Job, exported: list[_Exported], observer: Observer) -> list[Pr
             cap=job.recipe.measure.cap,
             seed=job.recipe.seed,
             observer=observer,
+            rates=job.recipe.rates(target.name),
         )
     return found
 

@@ -25,7 +25,8 @@ from lepton_compress.artifacts import (
     Score,
     StepRecord,
 )
-from lepton_compress.budget import Gate, GroupGate, LatencyGate, ScoreGate
+from lepton_compress.budget import Gate, GroupGate, LatencyGate, LoadGate, ScoreGate
+from lepton_compress.units import show_rate
 
 Interval = tuple[float, float]
 
@@ -229,6 +230,8 @@ _BEHAVIOUR: dict[str, _Reader] = {
 
 
 def _profile(name: str, gate: Gate, profile: Profile) -> Reading:
+    if isinstance(gate, LoadGate):
+        return _load(gate, profile)
     if isinstance(gate, LatencyGate):
         observed = profile.latency.get(gate.percentile)
         missing = f"{profile.samples} samples are too few for {gate.percentile}"
@@ -237,10 +240,27 @@ def _profile(name: str, gate: Gate, profile: Profile) -> Reading:
     if name == "latency_ratio":
         held, missing = profile.ratio_interval, "the baseline has no latency"
         return Reading(profile.ratio, held, missing=missing, samples=profile.rounds, unit="rounds")
+    if name == "throughput":
+        value, held = profile.throughput, profile.throughput_interval
+        missing, rounds = "was not measured", profile.rounds
+        return Reading(value, held, False, missing=missing, samples=rounds, unit="rounds")
     if name == "cold_start":
         return Reading(profile.cold_start, None, missing="not measured")
     peak = profile.peak_memory
     return Reading(None if peak is None else float(peak), None, missing="not measured")
+
+
+def _load(gate: LoadGate, profile: Profile) -> Reading:
+    """The time of requests at the gate's rate, or at the highest."""
+    loads = sorted(profile.loads, key=lambda each: each.rate)
+    found = [each for each in loads if gate.rate in (None, each.rate)]
+    if not found:
+        asked = f" at {show_rate(gate.rate)}" if gate.rate else ""
+        return absent(f"requests{asked} were not measured (see `measure.rates`)")
+    one, name = found[-1], gate.percentile
+    missing = f"{one.arrivals} arrivals are too few for {name}"
+    held, about = one.interval.get(name), f"arrivals at {show_rate(one.rate)}"
+    return Reading(one.latency.get(name), held, missing=missing, about=about)
 
 
 def groups(

@@ -6,30 +6,34 @@ frozen, unknown keys are errors, and nothing here imports a framework.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import itertools
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import (
+    AfterValidator,
     ConfigDict,
     Field,
+    GetCoreSchemaHandler,
     GetJsonSchemaHandler,
+    GetPydanticSchema,
     ValidationError,
     ValidationInfo,
     model_validator,
 )
 from pydantic.json_schema import JsonSchemaValue
-from pydantic_core import CoreSchema
+from pydantic_core import CoreSchema, core_schema
 
 from lepton_compress import registry
-from lepton_compress.budget import Gates, Name, ScoreGate, Section
+from lepton_compress.budget import Gates, Name, ScoreGate, Section, covers
 from lepton_compress.document import Document, Key, read_document, show
 from lepton_compress.errors import MissingExtraError, RecipeError
 from lepton_compress.findings import Finding, FindingsError, explain
 from lepton_compress.provenance import digest
 from lepton_compress.registry import Params
-from lepton_compress.units import Duration
+from lepton_compress.units import Duration, Rate
 from lepton_compress.use import FROM_FILE, Use
 
 VERSION = 1
@@ -37,6 +41,17 @@ BASELINE = "baseline"
 """The candidate that no step has touched."""
 
 Count = Annotated[int, Field(strict=True, ge=1, le=1024)]
+Batch = Annotated[int, Field(strict=True, ge=1, le=65536)]
+
+
+def _distinct(given: list[int]) -> list[int]:
+    for index in _repeated(given):
+        raise ValueError(f"{given[index]} stands twice")
+    return given
+
+
+_Item = TypeVar("_Item")
+Several = Annotated[list[_Item], Field(min_length=1), AfterValidator(_distinct)]
 
 
 class StepUse(Use):
@@ -94,14 +109,19 @@ class ModelSpec(Section):
         return self
 
 
-class TargetSpec(Params):
-    """A place where the model is to run, with how it is called there. Short form: the runtime."""
+class TargetForm(Params):
+    """A place where the model is to run, with how it is called there. Short form: the runtime.
+
+    Lists of batches and threads are as many targets as there are pairs, named `edge/b8/t2` after
+    what the lists hold; a gate on `edge` holds on each of them."""
 
     name: Name = Field(description="For the results; the runtime by default.")
     runtime: str = Field("onnxruntime-cpu", description="What loads and runs the artifact.")
-    threads: Count = Field(1, description="Threads that compute one call.")
-    batch: Annotated[int, Field(strict=True, ge=1, le=65536)] = Field(
-        1, description="Samples in one call."
+    threads: Count | Several[Count] = Field(
+        1, description="Threads that compute one call, or a list to try each."
+    )
+    batch: Batch | Several[Batch] = Field(
+        1, description="Samples in one call, or a list to try each."
     )
 
     @model_validator(mode="before")
@@ -139,6 +159,39 @@ class TargetSpec(Params):
             return [Finding(("runtime",), error.problem, error.mend)]
         return []
 
+    def each(self) -> list[TargetSpec]:
+        """The targets that it stands for, batches first."""
+        found = []
+        for batch, threads in itertools.product(_listed(self.batch), _listed(self.threads)):
+            name = self.name
+            name += f"/b{batch}" if isinstance(self.batch, list) else ""
+            name += f"/t{threads}" if isinstance(self.threads, list) else ""
+            held = {**dict(self), "name": name, "batch": batch, "threads": threads}
+            found.append(TargetSpec.model_validate(held))
+        return found
+
+
+class TargetSpec(TargetForm):
+    """One target: a single batch and a single number of threads."""
+
+    name: str = Field(description="For the results.")
+    threads: Count = Field(1, description="Threads that compute one call.")
+    batch: Batch = Field(1, description="Samples in one call.")
+
+
+def _listed(given: int | list[int]) -> list[int]:
+    return given if isinstance(given, list) else [given]
+
+
+def _expand(written: list[TargetForm]) -> list[TargetSpec]:
+    """Every target on its own."""
+    return [each for target in written for each in target.each()]
+
+
+def _as_written(_: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+    """Read as `TargetForm`s, so that mistakes stand where they were written."""
+    return core_schema.no_info_after_validator_function(_expand, handler(list[TargetForm]))
+
 
 class Measure(Params):
     """How long to measure latency."""
@@ -147,6 +200,12 @@ class Measure(Params):
         15, description="Rounds in which every artifact of a target takes its turn, at least."
     )
     cap: Duration = Field(20.0, description="Stop adding rounds after this long, decided or not.")
+    rates: list[Rate] = Field(
+        [],
+        description="Arrivals a second, as `50/s`: the time of requests that arrive by themselves, "
+        "waiting included. A thousand of each artifact, so `50/s` takes 20 s. What gates ask for "
+        "is measured anyway.",
+    )
 
 
 Corruption = Literal["gaussian_noise", "gaussian_blur", "brightness", "contrast", "noise_snr"]
@@ -200,7 +259,7 @@ class Recipe(Params):
     exports: list[ExporterUse] = Field(
         [ExporterUse(name="onnx")], min_length=1, description="Formats to write."
     )
-    targets: list[TargetSpec] = Field(
+    targets: Annotated[list[TargetSpec], GetPydanticSchema(_as_written)] = Field(
         [TargetSpec(name="onnxruntime-cpu")], min_length=1, description="Where it must run."
     )
     gates: Gates = Field(Gates(), description="What an artifact must satisfy.")
@@ -228,14 +287,16 @@ class Recipe(Params):
         metrics = [metric.title for metric in self.metrics]
         for index in _repeated(targets):
             problem = f"a second target is named {targets[index]!r}"
-            yield Finding(("targets", index), problem, "give each its own `name`")
+            # With lists there are more targets than were written.
+            key: Key = ("targets",) if any("/" in each for each in targets) else ("targets", index)
+            yield Finding(key, problem, "give each its own `name`")
         for index in _repeated(metrics):
             problem = f"the metric {metrics[index]!r} stands twice"
             mend = "remove one, or give it another `name`"
             yield Finding(("metrics", index), problem, mend)
         for name, gate in self.gates.items():
             for index, target in enumerate(gate.targets):
-                if target not in targets:
+                if not any(covers(target, each) for each in targets):
                     mend = registry.nearest(target, targets)
                     yield Finding(
                         ("gates", name, "targets", index), f"unknown target {target!r}", mend
@@ -244,6 +305,12 @@ class Recipe(Params):
             if metric is not None and metric not in metrics:
                 mend = registry.nearest(metric, metrics)
                 yield Finding(("gates", name, "metric"), f"unknown metric {metric!r}", mend)
+
+    def rates(self, target: str) -> list[float]:
+        """Arrivals a second to measure on a target: those listed, and what a gate asks for."""
+        gate = self.gates.latency_at
+        asked = [gate.rate] if gate and gate.rate and gate.holds_on(target) else []
+        return sorted({*self.measure.rates, *asked})
 
     def uses(self) -> Iterator[tuple[Key, Use]]:
         """Every plug-in that the recipe names, and where."""
@@ -334,6 +401,6 @@ def _error(found: list[Finding], where: Callable[[Key], str]) -> RecipeError:
     return RecipeError(first.problem, where=first.where, mend=first.mend, others=tuple(others))
 
 
-def _repeated(names: list[str]) -> Iterator[int]:
-    """Where a name stands that stood before."""
+def _repeated(names: Sequence[object]) -> Iterator[int]:
+    """Where something stands that stood before."""
     return (index for index, name in enumerate(names) if name in names[:index])

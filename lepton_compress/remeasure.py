@@ -67,13 +67,14 @@ def remeasure(result: RunResult, gates: Gates, observer: Observer) -> RunResult:
             cap=source.recipe.measure.cap,
             seed=result.seed,
             observer=observer,
+            rates=source.recipe.model_copy(update={"gates": gates}).rates(target.name),
         )
     environment = {**result.environment, **provenance.environment()}
     return replace(result, profiles=tuple(found), environment=environment)
 
 
 def _holds(gate: Gate | None, target: TargetSpec) -> bool:
-    return gate is not None and target.name in (gate.targets or [target.name])
+    return gate is not None and gate.holds_on(target.name)
 
 
 def _file(folder: Path, artifact: Artifact) -> Path:

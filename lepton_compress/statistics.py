@@ -7,6 +7,8 @@ Sources:
     Wilson, Journal of the American Statistical Association 22 (1927), 209-212: score interval.
     Bonett and Price, Journal of Educational and Behavioral Statistics 37 (2012), 479-488: adjusted
         Wald interval for the difference of two paired proportions.
+    Thompson, Annals of Mathematical Statistics 7 (1936), 122-128: interval of a median between
+        order statistics.
 
 Every interval contains its point: where a bootstrap's quantiles leave the point outside, the
 interval is widened to it.
@@ -16,6 +18,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -56,6 +59,34 @@ def bootstrap_median_ratio(
     drawn = ratios[rng.integers(len(ratios), size=(resamples, len(ratios)))]
     point = float(np.median(ratios))
     return point, _quantile_interval(np.median(drawn, axis=1), point)
+
+
+def median_interval(values: ArrayLike, *, error: float) -> Interval:
+    """An interval of the population's median that asks nothing of its distribution.
+
+    The median lies between the k-th smallest and the k-th largest of n values unless fewer than k
+    values fell on one side of it, which has the probability of as many heads in n throws.
+
+    Args:
+        values: (samples,) numbers.
+        error: the most that the interval may fail to hold the median, a probability.
+
+    Returns:
+        The narrowest such interval; without an end on either side where there are too few values.
+
+    Raises:
+        ValueError: there are none, or one is not finite.
+    """
+    ordered = np.sort(_checked(values))
+    count, tail, term, rank = len(ordered), 0, 1, 0
+    allowed = int(Fraction(error) / 2 * 2**count)
+    while tail + term <= allowed:
+        tail += term
+        term = term * (count - rank) // (rank + 1)
+        rank += 1
+    if rank == 0:
+        return -float("inf"), float("inf")
+    return float(ordered[rank - 1]), float(ordered[count - rank])
 
 
 def bootstrap_percentiles(

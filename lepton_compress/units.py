@@ -30,6 +30,7 @@ for _power, _prefix in enumerate("KMG", start=1):
     BYTES[f"{_prefix}iB"] = Fraction(1024**_power)
 PERCENT = {"%": Fraction(1, 100)}
 FACTOR = {"x": Fraction(1)}
+RATE = {"/s": Fraction(1), "/min": Fraction(1, 60), "/h": Fraction(1, 3600)}
 
 
 def exact(text: object, units: dict[str, Fraction], example: str) -> Fraction:
@@ -116,6 +117,9 @@ Share = Annotated[
 Factor = Annotated[float, BeforeValidator(_reader(FACTOR, "0.5x")), _schema(FACTOR, "0.5x")]
 """A factor above zero, written with an x."""
 
+Rate = Annotated[float, BeforeValidator(_reader(RATE, "50/s")), _schema(RATE, "50/s")]
+"""So many a second, above zero."""
+
 
 def show_seconds(seconds: float) -> str:
     """Three significant digits in the unit that suits: `184 us`, `2.05 ms`, `12.0 s`."""
@@ -123,6 +127,11 @@ def show_seconds(seconds: float) -> str:
         if abs(seconds) >= scale * _ROUNDS_UP:
             return f"{_digits(seconds / scale)} {unit}"
     return f"{_digits(seconds / 1e-9)} ns" if seconds else "0 s"
+
+
+def show_rate(rate: float) -> str:
+    """Four significant digits: `50/s`, `12340/s`."""
+    return f"{rate:.4g}/s" if rate < 10_000 else f"{rate:.0f}/s"
 
 
 def show_bytes(size: float) -> str:

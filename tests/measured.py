@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from lepton_compress.artifacts import Artifact, Choice, Parity, Profile, Score
+from lepton_compress.artifacts import Artifact, Choice, Load, Parity, Profile, Score
 from lepton_compress.gate import Measured, judge, select
 from lepton_compress.recipe import Recipe, from_values
 
@@ -43,6 +43,11 @@ def score(candidate: str, value: float = 0.9, drop: float | None = 0.0, **more: 
     return Score(candidate=candidate, value=value, drop=drop, **held | more)
 
 
+def load(rate: float, ratio: float = 1.0) -> Load:
+    p99 = ratio * 5e-3
+    return Load(rate, 1000, {"p99": p99}, {"p99": (0.9 * p99, 1.1 * p99)})
+
+
 def profile(candidate: str, ratio: float | None = 1.0, **more: Any) -> Profile:
     held: dict[str, Any] = {
         "format": "onnx",
@@ -60,6 +65,9 @@ def profile(candidate: str, ratio: float | None = 1.0, **more: Any) -> Profile:
         "noise_interval": (0.99, 1.01),
         "cold_start": 0.2,
         "peak_memory": 5_000_000,
+        "throughput": None if ratio is None else 1000.0 / ratio,
+        "throughput_interval": None if ratio is None else (900.0 / ratio, 1100.0 / ratio),
+        "loads": () if ratio is None else (load(50.0, ratio),),
     }
     return Profile(candidate=candidate, ratio=ratio, **held | more)
 

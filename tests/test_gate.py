@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lepton_compress.artifacts import Choice, Status, Verdict
-from lepton_compress.gate import PARITY, RUNS, VALUE, Measured, judge
+from lepton_compress.budget import Gates
+from lepton_compress.gate import PARITY, RUNS, VALUE, Measured, judge, judge_gates
 from tests.measured import artifact, choose, measured, parity, profile, recipe, score
 
 NAN = math.nan
@@ -279,3 +280,22 @@ class TestNeeded:
         )
         assert (made.status, made.needed) == (Status.INCONCLUSIVE, 64)
         assert made.reason.endswith("; about 64 rounds would decide")
+
+
+def test_a_gate_on_lists_of_batches_judges_each() -> None:
+    found = measured("baseline", "a")
+    found = replace(
+        found,
+        profiles=[
+            profile(name, ratio, target=target)
+            for name in ("baseline", "a")
+            for target, ratio in (("edge/b1", 1.0), ("edge/b8", 3.0), ("cloud", 9.0))
+        ],
+    )
+    gates = Gates.model_validate({"latency": {"limit": "2 ms", "targets": ["edge"]}})
+    made = judge_gates(gates, found, metric="accuracy", targets=["edge/b1", "edge/b8", "cloud"])
+    assert [
+        (each.target, each.status)
+        for each in made
+        if (each.candidate, each.gate) == ("a", "latency")
+    ] == [("edge/b1", Status.PASS), ("edge/b8", Status.FAIL)]

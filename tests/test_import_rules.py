@@ -138,6 +138,7 @@ IMPLEMENTATIONS = {
     "compress.weight_stream": {"numpy", "onnx"},
     "profile.measure": {"numpy"},
     "profile.process": {"numpy"},
+    "profile.rates": {"numpy"},
     "statistics": {"numpy"},
 }
 """The modules that import a framework when they are imported. All others do so on use."""

@@ -385,3 +385,56 @@ class TestSchema:
         assert self.wrong(schema, changed("- finetune", "- halve: {inner: {dep: 1}}")) != []
         assert self.wrong(schema, changed("- finetune", "- halve")) != []
         assert self.wrong(schema, changed("- finetune", "- absent")) != []
+
+
+class TestListsOfBatchesAndThreads:
+    EDGE = "- name: edge\n    runtime: onnxruntime-cpu"
+
+    def targets(self, folder: Path, more: str) -> list[TargetSpec]:
+        return read(folder, changed(self.EDGE, f"{self.EDGE}\n    {more}")).targets
+
+    def test_each_pair_is_a_target(self, tmp_path: Path) -> None:
+        found = self.targets(tmp_path, "batch: [1, 8]\n    threads: [1, 2]")
+        assert [(each.name, each.batch, each.threads) for each in found] == [
+            ("edge/b1/t1", 1, 1),
+            ("edge/b1/t2", 1, 2),
+            ("edge/b8/t1", 8, 1),
+            ("edge/b8/t2", 8, 2),
+        ]
+        assert {each.runtime for each in found} == {"onnxruntime-cpu"}
+
+    def test_a_name_says_what_is_listed(self, tmp_path: Path) -> None:
+        assert [each.name for each in self.targets(tmp_path, "batch: [4]")] == ["edge/b4"]
+
+    @pytest.mark.parametrize(
+        ("written", "said"),
+        [
+            ("batch: []", "targets[0].batch: must not be empty"),
+            ("batch: [2, 2]", "targets[0].batch: 2 stands twice"),
+            ("batch: [0]", "targets[0].batch[0]: must be at least 1, not 0"),
+        ],
+    )
+    def test_a_bad_list_is_told_where_it_stands(
+        self, tmp_path: Path, written: str, said: str
+    ) -> None:
+        with pytest.raises(RecipeError) as caught:
+            self.targets(tmp_path, written)
+        assert said in str(caught.value)
+
+    @pytest.mark.parametrize(
+        ("name", "held"), [("edge", 4), ("edge/b8", 2), ("edge/b8/t2", 1), ("edge/b1/t2", 1)]
+    )
+    def test_a_gate_holds_on_all_that_its_name_covers(
+        self, tmp_path: Path, name: str, held: int
+    ) -> None:
+        text = changed(self.EDGE, f"{self.EDGE}\n    batch: [1, 8]\n    threads: [1, 2]")
+        text = text.replace("gates:", f"gates:\n  latency: {{limit: 2 ms, targets: [{name}]}}")
+        made = read(tmp_path, text)
+        assert made.gates.latency is not None
+        assert sum(made.gates.latency.holds_on(each.name) for each in made.targets) == held
+
+    def test_a_gate_on_no_target_is_told(self, tmp_path: Path) -> None:
+        text = changed(self.EDGE, f"{self.EDGE}\n    batch: [1, 8]")
+        text = text.replace("gates:", "gates:\n  latency: {limit: 2 ms, targets: [edge/b4]}")
+        with pytest.raises(RecipeError, match="unknown target 'edge/b4'; did you mean 'edge/b"):
+            read(tmp_path, text)

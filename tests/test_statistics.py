@@ -14,6 +14,7 @@ from lepton_compress.statistics import (
     bootstrap_median_ratio,
     bootstrap_percentiles,
     mean_interval,
+    median_interval,
     paired_drop_interval,
 )
 
@@ -223,3 +224,34 @@ def test_coverage_of_a_mean() -> None:
     rng = np.random.default_rng(5)
     found = coverage(lambda seed: mean_interval(rng.exponential(1, 100), seed=seed)[1], 1.0, 200)
     assert found >= 0.90
+
+
+# The interval of a median between order statistics
+
+
+def test_the_ends_are_those_of_the_binomial_law() -> None:
+    # Of ten throws at most one is a head, or at most one a tail, in 22 of 1024 cases.
+    assert median_interval(range(10), error=22 / 1024) == (1.0, 8.0)
+    assert median_interval(range(10), error=21.9 / 1024) == (0.0, 9.0)
+    assert median_interval(range(5), error=0.01) == (-np.inf, np.inf)
+
+
+def test_many_looks_together_keep_to_the_error() -> None:
+    rng = np.random.default_rng(0)
+    wrong, trials = 0, 400
+    for _ in range(trials):
+        ratios = np.exp(rng.standard_t(2, size=400) * 0.05)  # bursts on both sides; the median is 1
+        taken, look = 15, 0
+        while taken < len(ratios):
+            look += 1
+            low, high = median_interval(ratios[:taken], error=0.05 / (look * (look + 1)))
+            if not low <= 1 <= high:
+                wrong += 1
+                break
+            taken += -(-taken // 4)
+    assert wrong / trials <= 0.05
+
+
+def test_a_shift_is_seen_before_long() -> None:
+    ratios = 1.1 * np.exp(np.random.default_rng(0).normal(0, 0.05, size=60))
+    assert median_interval(ratios, error=0.05 / 20)[0] > 1.05

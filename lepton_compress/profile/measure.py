@@ -24,16 +24,22 @@ from numpy.typing import NDArray
 from lepton_compress.artifacts import Observer, Profile
 from lepton_compress.errors import LeptonError
 from lepton_compress.profile.process import Job, Worker
+from lepton_compress.profile.rates import (
+    ARRIVALS,
+    PERCENTILES,
+    SAMPLES_BEYOND,
+    SPELLS,
+    load,
+    throughput,
+)
 from lepton_compress.recipe import TargetSpec
 from lepton_compress.statistics import (
     Interval,
     bootstrap_median_ratio,
     bootstrap_percentiles,
+    median_interval,
 )
-
-PERCENTILES = {"p50": 0.50, "p90": 0.90, "p99": 0.99}
-SAMPLES_BEYOND = 10
-"""A percentile is shown when at least this many samples are expected above it."""
+from lepton_compress.units import show_rate
 
 TURN_SECONDS = 0.005
 MIN_CALLS, MAX_CALLS = 3, 2000
@@ -42,6 +48,10 @@ MAX_WARM_UP_BURSTS = 20
 MAX_WARM_UP_SECONDS = 3.0
 
 NOISE_ROUNDS_FACTOR = 4
+ERROR = 0.05
+"""The most that all looks together may decide a ratio wrongly."""
+LEAST_SECONDS = 1.5
+"""A burst of other work that is shorter than this cannot decide alone."""
 
 START_TIMEOUT = 300.0
 MIN_TURN_TIMEOUT = 30.0
@@ -81,6 +91,7 @@ class _Lane:
     burst: int = MIN_CALLS
     call: float = 0.0
     turns: list[NDArray[np.int64]] = field(default_factory=list)
+    spells: dict[float, list[NDArray[np.int64]]] = field(default_factory=dict)
     cold_start: float | None = None
     peak_memory: int | None = None
     reason: str = ""
@@ -109,15 +120,20 @@ def measure(
     cap: float,
     seed: int,
     observer: Observer,
+    rates: Sequence[float] = (),
 ) -> list[Profile]:
     """Latency, cold start and peak memory of each subject on `target`.
 
     Rounds are added to the least number until the intervals decide every limit and that of the
     baseline against itself contains 1, or `cap` is reached. After four times the least number
     the latter is waited for no more: a difference that lasts belongs to the two processes (where
-    their memory lies, for one) and more rounds would only make it plainer. Looking again after
-    every quarter more, not after every round, keeps small the chance that one of many looks
-    decides by luck.
+    their memory lies, for one) and more rounds would only make it plainer.
+
+    The first look is taken after `LEAST_SECONDS` and each next after a quarter more rounds. Every
+    look at a ratio could decide by luck, so look k uses an interval that is wrong with probability
+    `ERROR` / (k (k + 1)) at most, which sums to `ERROR` however many looks there are (alpha
+    spending: Lan and DeMets, Biometrika 70, 1983, 659-663). The interval that is reported is the
+    bootstrap's at 95 %, for the rounds that were taken.
 
     An interval covers what varies from round to round within these processes. What varies from
     process to process shows in `noise` alone.
@@ -132,6 +148,8 @@ def measure(
         cap: seconds after which no round is added to the least number.
         seed: of the order of turns and of the intervals.
         observer: where to report progress.
+        rates: arrivals a second at which to measure requests too, after the rounds; each takes
+            about a thousand arrivals.
 
     Returns:
         One profile a subject, in order. A subject that cannot be measured has status "failed" and
@@ -160,6 +178,9 @@ def measure(
                 _warm_up(lane)
         for number in _take_rounds(session, rounds, cap):
             progress.advance(1 if number <= rounds else 0)
+        for rate in rates:
+            progress.advance(0, f"requests at {show_rate(rate)}")
+            _serve_requests(session, rate)
     _note_noise(session, target, observer)
     return [_profile(lane, session, target) for lane in lanes]
 
@@ -191,15 +212,16 @@ class _Session:
         noise = self.ratio(self.twin)
         return noise is not None and not noise[1][0] <= 1 <= noise[1][1]
 
-    def decided(self) -> bool:
-        """Whether the intervals decide every limit."""
-        return all(self._lane_decided(lane) for lane in self.lanes if not lane.reason)
+    def decided(self, look: int) -> bool:
+        """Whether the intervals decide every limit at the `look`-th look, from 1."""
+        return all(self._lane_decided(lane, look) for lane in self.lanes if not lane.reason)
 
-    def _lane_decided(self, lane: _Lane) -> bool:
-        limit = self.limits.ratio
-        ratio = self.ratio(lane)
-        if limit is not None and ratio is not None and _contains(ratio[1], limit):
-            return False
+    def _lane_decided(self, lane: _Lane, look: int) -> bool:
+        limit, baseline = self.limits.ratio, self.baseline
+        if limit is not None and baseline is not None and baseline.turns and lane is not baseline:
+            ratios = lane.medians() / baseline.medians()
+            if _contains(median_interval(ratios, error=ERROR / (look * (look + 1))), limit):
+                return False
         limit, name = self.limits.latency, self.limits.percentile
         if limit is None:
             return True
@@ -276,7 +298,7 @@ def _warm_up(lane: _Lane) -> None:
 def _take_rounds(session: _Session, rounds: int, cap: float) -> Iterator[int]:
     """Take rounds until enough is known; yields the number of each."""
     order = random.Random(session.seed)  # noqa: S311 - an order of turns, not a secret
-    start, number, next_look = time.monotonic(), 0, rounds
+    start, number, next_look, look = time.monotonic(), 0, rounds, 0
     while session.everyone():
         lanes = session.everyone()
         order.shuffle(lanes)
@@ -287,13 +309,27 @@ def _take_rounds(session: _Session, rounds: int, cap: float) -> Iterator[int]:
         yield number
         if number < rounds:
             continue
-        if time.monotonic() - start >= cap:
+        taken = time.monotonic() - start
+        if taken >= cap:
             return
-        if number >= next_look:
+        if number >= next_look and taken >= LEAST_SECONDS:
+            look += 1
             wait_for_noise = number < NOISE_ROUNDS_FACTOR * rounds
-            if session.decided() and not (wait_for_noise and session.is_noisy()):
+            if session.decided(look) and not (wait_for_noise and session.is_noisy()):
                 return
             next_look = number + -(-number // 4)
+
+
+def _serve_requests(session: _Session, rate: float) -> None:
+    """Spells of arrivals at a rate, the artifacts in turns; each spell the same for all."""
+    for spell in range(SPELLS):
+        for lane in (each for each in session.lanes if not each.reason):
+            with _failing(lane):
+                assert lane.worker is not None  # noqa: S101 - only lanes that started serve
+                expected = ARRIVALS * max(1 / rate, lane.call)
+                patience = max(MIN_TURN_TIMEOUT, TURN_TIMEOUT_FACTOR * expected)
+                served = lane.worker.serve(rate, ARRIVALS, session.seed + spell, patience)
+                lane.spells.setdefault(rate, []).append(served)
 
 
 def _percentiles(
@@ -341,6 +377,7 @@ def _profile(lane: _Lane, session: _Session, target: TargetSpec) -> Profile:
         return profile
     ratio, ratio_interval = session.ratio(lane) or (None, None)
     percentiles = _percentiles(lane, session.seed)
+    samples, samples_interval = throughput(lane.turns, target.batch, session.seed) or (None, None)
     return replace(
         profile,
         rounds=len(lane.turns),
@@ -351,4 +388,7 @@ def _profile(lane: _Lane, session: _Session, target: TargetSpec) -> Profile:
         ratio_interval=ratio_interval,
         cold_start=lane.cold_start,
         peak_memory=lane.peak_memory,
+        throughput=samples,
+        throughput_interval=samples_interval,
+        loads=tuple(load(rate, held, session.seed) for rate, held in lane.spells.items()),
     )

@@ -119,6 +119,18 @@ class Worker:
         self._send(f"run {count}")
         return np.asarray(self._answer(timeout)["nanoseconds"], dtype=np.int64)
 
+    def serve(self, rate: float, count: int, seed: int, timeout: float) -> NDArray[np.int64]:
+        """Serve requests that arrive at a rate, see `arrivals.sojourns`.
+
+        Returns:
+            (count,) nanoseconds of each from its intended arrival to its end.
+
+        Raises:
+            LeptonError: as `run`.
+        """
+        self._send(f"serve {rate!r} {count} {seed}")
+        return np.asarray(self._answer(timeout)["nanoseconds"], dtype=np.int64)
+
     def close(self) -> None:
         """End the process, by force if need be."""
         if self._errors.closed:

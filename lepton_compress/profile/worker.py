@@ -4,6 +4,7 @@ The parent writes lines to stdin and reads one line of JSON from stdout for each
 
     {"runtime": ...}  -> {"cold_start": seconds, "first_call": seconds, "peak_memory": bytes|null}
     run N             -> {"nanoseconds": [N integers]}
+    serve RATE N SEED -> {"nanoseconds": [N integers]}, each of a request that arrives by itself
     quit              -> nothing; the process ends, as it does when stdin ends
 
 The first line holds the fields of `process.Job`, `started` (the parent's time.monotonic() just
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from lepton_compress.targets.runner import Runner
 
 LEAD_IN_SHARE = 20
+LEAST_LEAD_IN = 2
 SETTLE_SECONDS = 0.001
 SETTLE_LIMIT_SECONDS = 0.25
 PR_SET_PDEATHSIG = 1
@@ -66,10 +68,13 @@ def _serve(commands: TextIO, answers: TextIO) -> None:
     gc.collect()
     gc.freeze()
     for line in commands:
-        command, _, count = line.strip().partition(" ")
-        if command != "run":
+        command, *given = line.split()
+        if command == "run":
+            times = _time_calls(runner, feeds, int(given[0]))
+        elif command == "serve":
+            times = _serve_arrivals(runner, feeds, float(given[0]), int(given[1]), int(given[2]))
+        else:
             return
-        times = _time_calls(runner, feeds, int(count))
         if job["threads"] > 1:
             _settle()
         _answer(answers, {"nanoseconds": times})
@@ -123,7 +128,7 @@ def _time_calls(runner: Runner, feeds: dict[str, Any], count: int) -> list[int]:
     times = [0] * count
     gc.disable()
     try:
-        for _ in range(max(1, count // LEAD_IN_SHARE)):
+        for _ in range(max(LEAST_LEAD_IN, count // LEAD_IN_SHARE)):
             run(feeds)
         for index in range(count):
             start = clock()
@@ -132,6 +137,18 @@ def _time_calls(runner: Runner, feeds: dict[str, Any], count: int) -> list[int]:
     finally:
         gc.enable()
     return times
+
+
+def _serve_arrivals(
+    runner: Runner, feeds: dict[str, Any], rate: float, count: int, seed: int
+) -> list[int]:
+    from lepton_compress.profile.arrivals import sojourns
+
+    gc.disable()
+    try:
+        return sojourns(lambda: runner.run(feeds), rate, count, seed)
+    finally:
+        gc.enable()
 
 
 def _settle() -> None:

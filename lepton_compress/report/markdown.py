@@ -9,7 +9,7 @@ from lepton_compress.outcomes import changes, worst_classes
 from lepton_compress.report import table
 from lepton_compress.report.details import short
 from lepton_compress.report.sections import processor
-from lepton_compress.units import show_bytes, show_seconds
+from lepton_compress.units import show_bytes, show_rate, show_seconds
 
 _MOST_SAMPLES = 20
 
@@ -57,23 +57,43 @@ def _target(result: RunResult, target: str) -> Iterator[str]:
             f"{first.runtime}. The baseline against itself: {table.noise(result, target)}."
         )
         yield ""
-        yield row(["variant", "p90", "p99", "cold start", "peak memory", "calls", "rounds", "how"])
-        yield row(["---"] * 8)
+        heads = ["p90", "p99", "samples/s", "cold start", "peak memory", "calls", "rounds", "how"]
+        yield row(["variant", *heads])
+        yield row(["---"] * 9)
         for profile in profiles:
             yield row(_profile(profile))
+        yield from _loads(profiles)
 
 
 def _profile(profile: Profile) -> list[str]:
     if profile.status != "measured":
-        return [profile.candidate, "", "", "", "", "", "", f"failed: {profile.reason}"]
+        return [profile.candidate, "", "", "", "", "", "", "", f"failed: {profile.reason}"]
     high = [
         show_seconds(profile.latency[name]) if name in profile.latency else "too few calls"
         for name in ("p90", "p99")
     ]
+    samples = f"{profile.throughput:,.0f}" if profile.throughput is not None else ""
     cold = show_seconds(profile.cold_start) if profile.cold_start is not None else ""
     memory = show_bytes(profile.peak_memory) if profile.peak_memory is not None else ""
     counts = [str(profile.samples), str(profile.rounds), profile.provenance]
-    return [profile.candidate, *high, cold, memory, *counts]
+    return [profile.candidate, *high, samples, cold, memory, *counts]
+
+
+def _loads(profiles: list[Profile]) -> Iterator[str]:
+    """Requests that arrived by themselves."""
+    if not any(profile.loads for profile in profiles):
+        return
+    yield from ("", "Requests that arrive by themselves (Poisson), waiting included:", "")
+    yield row(["variant", "rate", "p50", "p90", "p99 (95 %)", "arrivals"])
+    yield row(["---"] * 6)
+    for profile in profiles:
+        for each in profile.loads:
+            held = {name: show_seconds(value) for name, value in each.latency.items()}
+            if "p99" in held:
+                low, high = map(show_seconds, each.interval["p99"])
+                held["p99"] += f" ({low} to {high})"
+            cells = [held.get(name, "too few arrivals") for name in ("p50", "p90", "p99")]
+            yield row([profile.candidate, show_rate(each.rate), *cells, str(each.arrivals)])
 
 
 def _steps(result: RunResult) -> Iterator[str]:

@@ -107,6 +107,8 @@ PLANTED: dict[str, tuple[Any, Measured]] = {
     "integer_macs": ("50 %", of(coverages=[coverage("baseline", 0), coverage("a", 0.1)])),
     "latency": ("1.2 ms", of(profiles=base(profile("a", 3.0), kind=profile))),
     "latency_ratio": ("1.1x", of(profiles=base(profile("a", 3.0), kind=profile))),
+    "throughput": ("500/s", of(profiles=base(profile("a", 3.0), kind=profile))),
+    "latency_at": ("8 ms", of(profiles=base(profile("a", 3.0), kind=profile))),
     "cold_start": ("1 s", of(profiles=base(profile("a", cold_start=9.0), kind=profile))),
     "peak_memory": ("9 MB", of(profiles=base(profile("a", peak_memory=10**8), kind=profile))),
 }
@@ -315,6 +317,8 @@ gates:
   size_ratio: 20x
   latency: 50 us
   latency_ratio: 5x
+  throughput: 8000/s
+  latency_at: {limit: 10 s, rate: 2000/s}
   integer_nodes: 50 %
   integer_macs: 50 %
 measure: {rounds: 5, cap: 1 s}
@@ -323,7 +327,7 @@ CAUGHT = {
     "class": {"score", "drop", "worst_class", "worst_slice", "corrupted", "flips"}
     | {"negative_flips"},
     "confidence": {"calibration_error"},
-    "bloat": {"size", "size_ratio", "latency", "latency_ratio"},
+    "bloat": {"size", "size_ratio", "latency", "latency_ratio", "throughput"},
 }
 FLOAT = {"integer_nodes", "integer_macs"}
 

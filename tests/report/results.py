@@ -10,6 +10,7 @@ from lepton_compress.artifacts import (
     Candidate,
     Choice,
     Front,
+    Load,
     Parity,
     Profile,
     RunResult,
@@ -43,6 +44,9 @@ def profile(name: str, target: str, ratio: float | None, **changes: Any) -> Prof
         "noise_interval": (0.99, 1.01),
         "cold_start": 0.25,
         "peak_memory": 12_000_000,
+        "throughput": 500.0,
+        "throughput_interval": (450.0, 550.0),
+        "loads": (Load(50.0, 1000, {"p50": 3e-3, "p99": 9e-3}, {"p99": (8e-3, 10e-3)}),),
         **changes,
     }
     return Profile(**held)

@@ -44,7 +44,7 @@ def test_says_that_what_was_chosen_does_not_do() -> None:
 @pytest.mark.parametrize("targets", [("edge",), ("edge", "cloud")])
 def test_every_table_has_as_many_cells_in_each_row(targets: tuple[str, ...]) -> None:
     found = tables(markdown(result(targets)))
-    assert len(found) == 2 * len(targets) + 4
+    assert len(found) == 3 * len(targets) + 4
     for rows in found:
         assert len({len(re.findall(r"(?<!\\)\|", row)) for row in rows}) == 1
         assert re.fullmatch(r"(\| --- )+\|", rows[1])
@@ -59,7 +59,11 @@ def test_the_numbers_are_those_of_the_result() -> None:
     assert "0.50x (0.49 to 0.51) | PASS |" in text
     assert "| baseline (front) | 98.00 % |  | 200 KB | 2.00 ms |  | FAIL size |" in text
     assert "The baseline against itself: 1.00x (0.99 to 1.01)." in text
-    assert "| int8 | 3.00 ms | too few calls | 250 ms | 12.0 MB | 3000 | 15 | measured |" in text
+    load = "| int8 | 50/s | 3.00 ms | too few arrivals | 9.00 ms (8.00 ms to 10.0 ms) | 1000 |"
+    assert load in text
+    assert (
+        "| int8 | 3.00 ms | too few calls | 500 | 250 ms | 12.0 MB | 3000 | 15 | measured |" in text
+    )
     assert "| int8 | quantize | 1.2 s (reused) | output_sqnr_db 31.5; left \\| float |" in text
     assert "| int8 |  |  | 12,345 parameters, 1,000,000 MACs |" in text
     assert "| baseline |  |  | 12,345 parameters, unknown MACs |" in text
