@@ -402,6 +402,10 @@ class Profile:
             this machine takes for a difference where there is none.
         cold_start: seconds from starting a process to its first result.
         peak_memory: bytes above what the runtime itself takes before loading.
+        unreached: that it failed says nothing of the artifact: the device was not reached, or
+            lacks something.
+        device: the machine it ran on, as `RunResult.environment` tells one, with its `host`;
+            empty where that is the machine of the run.
     """
 
     candidate: str
@@ -423,6 +427,8 @@ class Profile:
     cold_start: float | None = None
     peak_memory: int | None = None
     reason: str = ""
+    unreached: bool = False
+    device: dict[str, Json] = field(default_factory=dict)
 
 
 class Status(enum.StrEnum):

@@ -360,6 +360,7 @@ def _profile(job: Job, exported: list[_Exported], observer: Observer) -> list[Pr
             cap=job.recipe.measure.cap,
             seed=job.recipe.seed,
             observer=observer,
+            folder=job.source.folder,
         )
     return found
 

@@ -67,6 +67,7 @@ def remeasure(result: RunResult, gates: Gates, observer: Observer) -> RunResult:
             cap=source.recipe.measure.cap,
             seed=result.seed,
             observer=observer,
+            folder=source.folder,
         )
     environment = {**result.environment, **provenance.environment()}
     return replace(result, profiles=tuple(found), environment=environment)
