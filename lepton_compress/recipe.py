@@ -334,6 +334,18 @@ def from_values(values: Any, folder: Path, document: Document | None = None) -> 
     return source
 
 
+def from_target(values: dict[str, Any]) -> TargetSpec:
+    """Check a target that stands alone.
+
+    Raises:
+        RecipeError: with every finding, the first one in front.
+    """
+    try:
+        return TargetSpec.model_validate(values, context=FROM_FILE)
+    except ValidationError as error:
+        raise _error(explain(error, TargetSpec, values), show) from error
+
+
 def check(source: Source) -> None:
     """Check the parameters of every plug-in that the recipe names.
 

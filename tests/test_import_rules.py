@@ -65,6 +65,7 @@ STAGES = {
 """What a stage may import beside that: never another stage, only the helper modules named here."""
 
 COMPOSERS = ["job", "branches", "keys", "plan", "requirements", "plugins", "doctor", "cache"]
+COMPOSERS += ["devices"]
 COMPOSERS += ["scaffold", "behaving", "pipeline", "library", "remeasure", "judging", "__init__"]
 """They put the stages together. Each may import every stage, and the composers before it."""
 
@@ -123,13 +124,14 @@ IMPLEMENTATIONS = {
     "compress.weight_channels": {"numpy", "onnx"},
     "compress.weight_only": {"numpy", "onnx", "torch"},
     "profile.measure": {"numpy"},
+    "profile.places": {"numpy"},
     "profile.process": {"numpy"},
     "statistics": {"numpy"},
 }
 """The modules that import a framework when they are imported. All others do so on use."""
 
-MAY_PRINT = {"cli", "boundary", "report.terminal", "profile.worker"}
-"""The last is a program of its own."""
+MAY_PRINT = {"cli", "boundary", "report.terminal", "profile.worker", "profile.agent"}
+"""The last two are programs of their own."""
 
 
 def parse(name: str) -> ast.Module:

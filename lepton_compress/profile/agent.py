@@ -10,8 +10,8 @@ no file. It reads from stdin, and answers each message by one line of JSON on st
     {"do": "stop", ...}   -> {}
 
 A worker that ends answers {"code", "said"}, one that is late {"late", "said"}; what the device
-itself refuses is {"refused", "mend"}. While a worker computes, this process sleeps. When stdin ends,
-or no word came for `SILENCE` seconds, it ends all workers, deletes the folder and ends.
+itself refuses is {"refused", "mend"}. While a worker computes, this process sleeps. When stdin
+ends, or no word came for `SILENCE` seconds, it ends all workers, deletes the folder and ends.
 """
 
 from __future__ import annotations
@@ -48,11 +48,11 @@ print(json.dumps(found))
 """
 
 
-class Gone(Exception):
+class GoneError(Exception):
     """Nobody is at the other end any more."""
 
 
-class Refused(Exception):
+class RefusedError(Exception):
     """The device cannot do what is asked. The second argument is the mend."""
 
 
@@ -71,7 +71,7 @@ class Agent:
             message = json.loads(self.line())
             try:
                 answer = getattr(self, "do_" + message.pop("do"))(**message)
-            except Refused as error:
+            except RefusedError as error:
                 answer = {"refused": error.args[0], "mend": error.args[1]}
             tell(answer)
 
@@ -86,7 +86,7 @@ class Agent:
             self.folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
         except (OSError, RuntimeError) as error:  # the latter, where nobody has such a home
             said = getattr(error, "strerror", None) or str(error)
-            raise Refused(
+            raise RefusedError(
                 f"no folder can be made in {parent} ({said})",
                 "name another `directory` on the device",
             ) from error
@@ -110,9 +110,9 @@ class Agent:
         if failure is not None:
             path.unlink()
             said = failure.strerror or str(failure)
-            raise Refused(f"cannot write into {self.folder} ({said})", "free some of its disk")
+            raise RefusedError(f"cannot write into {self.folder} ({said})", "free some of its disk")
         if digest.hexdigest() != sha256:
-            raise Refused(f"{name} did not arrive as it was sent", "check the connection")
+            raise RefusedError(f"{name} did not arrive as it was sent", "check the connection")
         return {}
 
     def do_start(
@@ -184,10 +184,10 @@ class Agent:
         """A file in the folder.
 
         Raises:
-            Refused: there is none yet, or the name leads out of it.
+            RefusedError: there is none yet, or the name leads out of it.
         """
         if self.folder is None or Path(name).name != name:
-            raise Refused(f"no place for {name!r}", "say hello first")
+            raise RefusedError(f"no place for {name!r}", "say hello first")
         return self.folder / name
 
     def line(self) -> bytes:
@@ -208,12 +208,12 @@ class Agent:
         """Read what has come.
 
         Raises:
-            Gone: stdin has ended, or has long been silent.
+            GoneError: stdin has ended, or has long been silent.
         """
         ready = select.select([0], [], [], SILENCE)[0]
         data = os.read(0, CHUNK) if ready else b""
         if not data:
-            raise Gone
+            raise GoneError
         self.unread += data
 
     def clear(self) -> None:
@@ -241,6 +241,8 @@ def surroundings(folder: Path) -> dict[str, str]:
 def look(folder: Path, packages: list[str]) -> dict[str, Any]:
     """What the device is."""
     affinity = getattr(os, "sched_getaffinity", None)
+    now = time.time()
+    packed = probe(folder, packages)
     speed = "/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"
     return {
         "python": platform.python_version(),
@@ -253,8 +255,9 @@ def look(folder: Path, packages: list[str]) -> dict[str, Any]:
         "cpus": sorted(affinity(0)) if affinity else None,
         "cores": os.cpu_count(),
         "free": shutil.disk_usage(folder).free,
-        "time": time.time(),
-        "packages": probe(folder, packages),
+        "time": now,
+        "probing": time.time() - now,
+        "packages": packed,
     }
 
 
@@ -312,7 +315,7 @@ def main() -> None:
         signal.signal(number, leave)
     agent = Agent()
     try:
-        with contextlib.suppress(Gone, BrokenPipeError):
+        with contextlib.suppress(GoneError, BrokenPipeError):
             agent.serve()
     finally:
         for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGINT):
@@ -322,7 +325,7 @@ def main() -> None:
 
 def leave(*_: object) -> None:
     """What a signal to end does: as the end of stdin."""
-    raise Gone
+    raise GoneError
 
 
 if __name__ == "__main__":

@@ -19,9 +19,11 @@ from numpy.typing import NDArray
 from lepton_compress import registry
 from lepton_compress.artifacts import Json
 from lepton_compress.errors import LeptonError
+from lepton_compress.profile import address as addresses
 from lepton_compress.profile import ssh, worker
+from lepton_compress.profile.address import Address
 from lepton_compress.profile.process import Job, Ready, Worker, told, why_ended
-from lepton_compress.profile.ssh import Address, Connection
+from lepton_compress.profile.ssh import Connection
 from lepton_compress.recipe import TargetSpec
 
 
@@ -79,7 +81,7 @@ class There:
     def __init__(self, connection: Connection, program: Path) -> None:
         facts = connection.facts
         self.connection = connection
-        self.device: dict[str, Json] = ssh.environment(connection.address.host, facts)
+        self.device: dict[str, Json] = addresses.environment(connection.address.host, facts)
         self.cpus: list[int] | None = facts["cpus"]
         self.cores = len(self.cpus) if self.cpus is not None else facts["cores"] or 1
         self._program = program
@@ -171,7 +173,7 @@ def site(target: TargetSpec, folder: Path, leftovers: list[str]) -> Iterator[Sit
         return
     program, packages = portable(target.runtime)
     with Connection(address(target, folder), packages, leftovers) as connection:
-        for error in ssh.lacking(connection.address, connection.facts):
+        for error in addresses.lacking(connection.address, connection.facts):
             raise error
         leftovers.append(connection.folder)
         yield There(connection, program)

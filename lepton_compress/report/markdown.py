@@ -46,6 +46,9 @@ def _target(result: RunResult, target: str) -> Iterator[str]:
             f"Batch {one.batch}, {one.threads} thread{'s' if one.threads > 1 else ''}, "
             f"{one.runtime}. The baseline against itself: {table.noise(result, target)}."
         )
+        if one.device:
+            yield ""
+            yield f"Measured on {table.device(one.device)}."
         yield ""
         yield _row(["variant", "p90", "p99", "cold start", "peak memory", "calls", "rounds", "how"])
         yield _row(["---"] * 8)
