@@ -111,7 +111,8 @@ class TargetSpec(Params):
         1, description="Samples in one call."
     )
     host: str = Field(
-        "", description="Measure on another machine, `user@device` as `ssh` takes it; see devices."
+        "",
+        description="Measure on [another machine](devices.md), `user@device` as `ssh` takes it.",
     )
     port: Annotated[int, Field(strict=True, ge=1, le=65535)] | None = Field(
         None, description="Of its SSH server; by default what ssh's configuration says."

@@ -70,7 +70,8 @@ def test_a_run_measures_here_and_there(server: Server, folder: Path, cli: Cli) -
     report = (folder / "runs" / "tiny" / "report.md").read_text()
     assert f"Measured on {server.target['host']}: " in report
     assert server.emptied()
-    again = cli("gate", "runs/tiny", "--measure", cwd=folder)
+    (folder / "budget.yaml").write_text("latency: 1 h\n")
+    again = cli("gate", "runs/tiny", "--measure", "--budget", "budget.yaml", cwd=folder)
     assert again.returncode == 0, again.stdout + again.stderr
 
 

@@ -125,7 +125,7 @@ def test_a_broken_connection_is_made_again(
     server: Server, subjects: list[Subject], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "PAUSES", (0.1, 0.1))
-    cuts = []
+    cuts: list[int] = []
 
     def cut(number: int) -> None:
         if number == 3 and not cuts:
