@@ -202,10 +202,10 @@ def doctor(
     ] = "onnxruntime-cpu",
     as_json: AsJson = False,
 ) -> None:
-    """Check Python, libraries, processor, plug-ins and disk, here or on a device.
+    """Check Python, libraries, processor, plug-ins and disk.
 
-    Exit code 1 if something that every run needs is missing or of another version; with --host,
-    if nothing can be measured there.
+    Exit code 1 if something that every run needs is missing or of another version. With --host,
+    check another machine: exit code 1 if nothing can be measured there.
     """
     from lepton_compress.errors import EXIT_GATE, RecipeError
 

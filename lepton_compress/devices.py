@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import time
 from collections.abc import Iterator
@@ -78,7 +79,9 @@ def _problems(where: Address, facts: dict[str, Any], target: TargetSpec) -> Iter
 
 def _warnings(device: dict[str, Any], facts: dict[str, Any], ahead: float) -> Iterator[str]:
     for name, version in device["libraries"].items():
-        here = importlib.metadata.version(name)
+        here = version
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):  # not all are packages
+            here = importlib.metadata.version(name)
         if version != here:
             yield (
                 f"{name} there is {version}, here {here}: accuracy is evaluated here; "

@@ -141,7 +141,10 @@ class DeviceWorker:
         return np.asarray(answer["nanoseconds"], dtype=np.int64)
 
     def close(self) -> None:
-        """End the process there. Where the connection is lost, it has ended."""
+        """End the process there. Where the connection is lost, it has ended, and where a turn was
+        interrupted, it ends with the connection."""
+        if self._connection.waiting:
+            return
         with contextlib.suppress(LeptonError, OSError, ValueError):
             self._connection.ask({"do": "stop", "worker": self._name}, ssh.MESSAGE_TIMEOUT)
 

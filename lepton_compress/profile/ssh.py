@@ -43,6 +43,7 @@ class Connection:
 
     Attributes:
         facts: what the agent says of the device.
+        waiting: whether an answer is due; after an interruption it may not have been read.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class Connection:
         self._held: set[str] = set()
         self._said = bytearray()
         self._greeted = False
+        self.waiting = False
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `close`
         text = Path(agent.__file__).read_bytes()
         start = shlex.quote(START.format(size=len(text)))
@@ -185,8 +187,10 @@ class Connection:
                 view = view[self._input.write(view) :]
 
     def _answer(self, timeout: float) -> dict[str, Any]:
+        self.waiting = True
         try:
             answer: dict[str, Any] = json.loads(self._line(timeout))
+            self.waiting = False
         except ValueError as error:
             raise DeviceError(
                 "something else than the agent writes into the connection",

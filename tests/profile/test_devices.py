@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psutil
 import pytest
 
@@ -18,7 +21,8 @@ from lepton_compress.profile import agent, worker
 from lepton_compress.profile import measure as module
 from lepton_compress.profile.address import Address, explain
 from lepton_compress.profile.measure import Limits, Subject, measure
-from lepton_compress.profile.places import address
+from lepton_compress.profile.places import address, site
+from lepton_compress.profile.process import Job
 from lepton_compress.profile.ssh import Connection
 from lepton_compress.recipe import TargetSpec
 from lepton_compress.targets import onnxruntime_session
@@ -162,6 +166,27 @@ def test_an_interruption_leaves_nothing(server: Server, subjects: list[Subject])
 
     with pytest.raises(KeyboardInterrupt):
         profiles(server, subjects, Watcher(interrupt))
+    assert server.left == []
+    assert workers(server) == []
+
+
+def test_an_interruption_in_a_turn_leaves_nothing_soon(
+    server: Server, subjects: list[Subject]
+) -> None:
+    target = TargetSpec(**server.target, batch=BATCH)
+    inputs = server.folder / "inputs.npz"
+    np.savez(inputs, INPUTS["x"])
+    with site(target, Path(), []) as there:
+        job = Job(target.runtime, str(subjects[1].path), 1, (), str(inputs), ("x",))
+        running = there.start(job)
+        running.ready(60)
+        signal.signal(signal.SIGALRM, signal.default_int_handler)
+        signal.setitimer(signal.ITIMER_REAL, 0.3)
+        with pytest.raises(KeyboardInterrupt):
+            running.run(10_000_000, 600)
+        running.close()
+        start = time.monotonic()
+    assert time.monotonic() - start < 5
     assert server.left == []
     assert workers(server) == []
 
