@@ -21,7 +21,7 @@ from lepton_compress.profile import agent, worker
 from lepton_compress.profile import measure as module
 from lepton_compress.profile.address import Address, explain
 from lepton_compress.profile.measure import Limits, Subject, measure
-from lepton_compress.profile.places import address, site
+from lepton_compress.profile.places import There, address, site
 from lepton_compress.profile.process import Job
 from lepton_compress.profile.ssh import Connection
 from lepton_compress.recipe import TargetSpec
@@ -178,6 +178,7 @@ def test_an_interruption_in_a_turn_leaves_nothing_soon(
     np.savez(inputs, INPUTS["x"])
     with site(target, Path(), []) as there:
         job = Job(target.runtime, str(subjects[1].path), 1, (), str(inputs), ("x",))
+        assert isinstance(there, There)
         running = there.start(job)
         running.ready(60)
         signal.signal(signal.SIGALRM, signal.default_int_handler)
