@@ -431,6 +431,10 @@ class Profile:
         throughput: samples a second of one caller that never pauses.
         throughput_interval: its 95 % bootstrap interval.
         loads: the times of requests that arrive at the rates that were asked for.
+        unreached: that it failed says nothing of the artifact: the device was not reached, or
+            lacks something.
+        device: the machine it ran on, as `RunResult.environment` tells one, with its `host`;
+            empty where that is the machine of the run.
     """
 
     candidate: str
@@ -455,6 +459,8 @@ class Profile:
     throughput: float | None = None
     throughput_interval: tuple[float, float] | None = None
     loads: tuple[Load, ...] = ()
+    unreached: bool = False
+    device: dict[str, Json] = field(default_factory=dict)
 
 
 class Status(enum.StrEnum):

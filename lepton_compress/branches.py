@@ -123,9 +123,11 @@ def _stepped(job: Job, node: Node, step: StepUse, place: tuple[str | int, ...]) 
 
 
 def places(job: Job) -> tuple[Place, ...]:
-    """The recipe's targets."""
+    """The recipe's targets on this machine: a step that measures does so here."""
     return tuple(
-        Place(each.name, each.runtime, each.batch, each.threads) for each in job.recipe.targets
+        Place(each.name, each.runtime, each.batch, each.threads)
+        for each in job.recipe.targets
+        if not each.host
     )
 
 

@@ -177,21 +177,66 @@ def explain(
         deliver(stage, found, view.show_all if every else view.show, as_json=as_json)
 
 
-@looking.command(epilog="Example: `lepton-compress doctor`")
-def doctor(workspace: Workspace = WORKSPACE, as_json: AsJson = False) -> None:
+@looking.command(epilog="Example: `lepton-compress doctor --host pi@raspberry`")
+def doctor(
+    workspace: Workspace = WORKSPACE,
+    host: Annotated[
+        str | None,
+        typer.Option(metavar="HOST", help="Check another machine, `user@device` as ssh takes it."),
+    ] = None,
+    port: Annotated[int | None, typer.Option(help="Of its SSH server.")] = None,
+    identity: Annotated[
+        str | None, typer.Option(metavar="FILE", help="A private key for it.")
+    ] = None,
+    ssh_config: Annotated[
+        str | None, typer.Option(metavar="FILE", help="To use in place of ~/.ssh/config.")
+    ] = None,
+    python: Annotated[
+        str | None, typer.Option(metavar="PATH", help="The interpreter there.")
+    ] = None,
+    directory: Annotated[
+        str | None, typer.Option(metavar="FOLDER", help="Where to make a private folder there.")
+    ] = None,
+    runtime: Annotated[
+        str, typer.Option(metavar="NAME", help="The runtime to look for there.")
+    ] = "onnxruntime-cpu",
+    as_json: AsJson = False,
+) -> None:
     """Check Python, libraries, processor, plug-ins and disk.
 
-    Exit code 1 if something that every run needs is missing or of another version.
+    Exit code 1 if something that every run needs is missing or of another version. With --host,
+    check another machine: exit code 1 if nothing can be measured there.
     """
-    from lepton_compress.errors import EXIT_GATE
+    from lepton_compress.errors import EXIT_GATE, RecipeError
 
+    reach = {
+        "port": port,
+        "identity": identity,
+        "ssh_config": ssh_config,
+        "python": python,
+        "directory": directory,
+    }
+    given = {name: value for name, value in reach.items() if value is not None}
+    if given and host is None:
+        name = next(iter(given)).replace("_", "-")
+        raise RecipeError("goes with --host", where=f"--{name}", mend="give one, or drop it")
     with working(quiet=as_json) as stage:
-        from lepton_compress import doctor as doctors
-        from lepton_compress.report import doctor as view
+        found: tuple[str, ...]
+        if host is not None:
+            from lepton_compress import devices
+            from lepton_compress.report import device as device_view
 
-        checkup = doctors.examine(workspace)
-        deliver(stage, checkup, view.show, as_json=as_json)
-    if checkup.problems:
+            about = devices.examine_device({"host": host, "runtime": runtime, **given})
+            deliver(stage, about, device_view.show, as_json=as_json)
+            found = about.problems
+        else:
+            from lepton_compress import doctor as doctors
+            from lepton_compress.report import doctor as view
+
+            checkup = doctors.examine(workspace)
+            deliver(stage, checkup, view.show, as_json=as_json)
+            found = checkup.problems
+    if found:
         raise typer.Exit(EXIT_GATE)
 
 

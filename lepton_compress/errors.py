@@ -5,7 +5,8 @@
     │   ├── RecipeError                 the recipe, or the command line
     │   ├── InputError                  a model, weights, a dataset or another input file
     │   ├── MissingExtraError           an optional package is needed and not installed
-    │   └── OutputError                 a folder or file cannot be written
+    │   ├── OutputError                 a folder or file cannot be written
+    │   └── DeviceError                 another machine cannot be reached, or lacks something
     └── PluginError                  3  a plug-in broke its contract
 
 Exit codes of the command line: 0 every demand is met; 1 a gate failed, was inconclusive under
@@ -81,6 +82,19 @@ class MissingExtraError(UserError):
 
 class OutputError(UserError):
     """A folder or file cannot be written."""
+
+
+class DeviceError(UserError):
+    """Another machine cannot be reached, or lacks what measuring needs.
+
+    `lost` says that a connection was there and broke, so that another may be made.
+    """
+
+    def __init__(
+        self, problem: str, *, where: str = "", mend: str = "", lost: bool = False
+    ) -> None:
+        super().__init__(problem, where=where, mend=mend)
+        self.lost = lost
 
 
 class PluginError(LeptonError):

@@ -133,10 +133,12 @@ def _judge_step(artifact: Artifact, record: StepRecord) -> Verdict:
 
 
 def _judge_failure(profile: Profile) -> Verdict:
-    one, why = profile, f"cannot run there ({profile.reason})"
-    fail, unlimited = Status.FAIL, math.nan
+    one, unlimited = profile, math.nan
+    status, why = Status.FAIL, f"cannot run there ({profile.reason})"
+    if profile.unreached:
+        status, why = Status.NOT_MEASURED, f"was not measured there ({profile.reason})"
     return Verdict(
-        one.candidate, one.format, one.target, RUNS, fail, None, None, unlimited, False, why
+        one.candidate, one.format, one.target, RUNS, status, None, None, unlimited, False, why
     )
 
 

@@ -16,7 +16,7 @@ from lepton_compress.load.model import Origin, open_model
 from lepton_compress.load.references import reference_digest
 from lepton_compress.load.slices import call_slices
 from lepton_compress.provenance import code_digest, digest
-from lepton_compress.recipe import MetricUse, Recipe, Source
+from lepton_compress.recipe import MetricUse, Recipe, Source, StepUse
 from lepton_compress.store import Store, key
 
 if TYPE_CHECKING:
@@ -142,6 +142,14 @@ def check_forms(source: Source) -> None:
                         mend="drop one of the two",
                     )
                 )
+            if plugin.measures and (away := _measures_away(source.recipe, step)):
+                findings.append(
+                    RecipeError(
+                        f"{step.name} measures on this machine, but {away} is on another",
+                        where=where,
+                        mend="name a target without a `host` as its `target`",
+                    )
+                )
             quantized_by = step.name if plugin.quantizes else quantized_by
             if "graph" in (plugin.form, plugin.gives) and form != "graph":
                 form, changed_by = "graph", step.name
@@ -153,6 +161,14 @@ def check_forms(source: Source) -> None:
     if findings:
         first, *others = findings
         raise RecipeError(first.problem, where=first.where, mend=first.mend, others=tuple(others))
+
+
+def _measures_away(recipe: Recipe, step: StepUse) -> str:
+    """The target that a step which measures would look at, if it is on another machine."""
+    asked = getattr(step.bound(), "target", None)
+    looked = [each for each in recipe.targets if asked in (None, each.name)]
+    local = any(not each.host for each in looked)
+    return "" if local or not looked else looked[0].name
 
 
 def check_model(job: Job, store: Store) -> None:

@@ -74,6 +74,7 @@ class PlannedTarget:
     runtime: str
     threads: int
     batch: int
+    host: str = ""
 
 
 @dataclass(frozen=True)
@@ -277,6 +278,37 @@ class Checkup:
     free: int
     problems: tuple[str, ...]
     warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class DeviceCheckup:
+    """The state of another machine, as far as measuring there needs it.
+
+    Attributes:
+        reached: whether there was a connection; without one the rest is not known.
+        device: as `Profile.device` tells it; empty where it was not reached.
+        executable: the interpreter there.
+        int8: what the processor's extensions mean for int8 models.
+        folder: where its private folders are made.
+        free: bytes on the disk of that.
+        clock: seconds by which its clock is ahead of this machine's.
+        round_trip: seconds that a message and its answer take.
+        problems: one line for each thing that must be mended before a run, with the mend.
+        warnings: what makes its figures doubtful, or hard to compare.
+    """
+
+    host: str
+    runtime: str
+    reached: bool
+    problems: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    device: dict[str, Json] = field(default_factory=dict)
+    executable: str = ""
+    int8: str = ""
+    folder: str = ""
+    free: int = 0
+    clock: float = 0.0
+    round_trip: float = 0.0
 
 
 @dataclass(frozen=True)

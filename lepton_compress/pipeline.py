@@ -381,6 +381,7 @@ def _profile(job: Job, exported: list[_Exported], observer: Observer) -> list[Pr
             seed=job.recipe.seed,
             observer=observer,
             rates=job.recipe.rates(target.name),
+            folder=job.source.folder,
         )
     return found
 

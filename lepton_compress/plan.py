@@ -53,7 +53,7 @@ def plan(recipe: str | Path, *, workspace: str | Path = ".lepton") -> Plan:
         },
         variants=tuple(_mark_shared(variants)),
         targets=tuple(
-            PlannedTarget(each.name, each.runtime, each.threads, each.batch)
+            PlannedTarget(each.name, each.runtime, each.threads, each.batch, each.host)
             for each in job.recipe.targets
         ),
         gates=tuple(_gates(source)),

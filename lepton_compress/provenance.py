@@ -61,19 +61,33 @@ def library_versions() -> dict[str, str]:
 @functools.cache
 def cpu() -> dict[str, Any]:
     """The processor: its name, the number of usable cores, and the vector extensions it has."""
-    name, flags = platform.processor() or platform.machine(), []
     info = Path("/proc/cpuinfo")
-    if info.is_file():
-        fields = {
-            key.strip(): value.strip()
-            for key, _, value in (line.partition(":") for line in info.read_text().splitlines())
-        }
-        name = fields.get("model name", name)
-        present = set((fields.get("flags") or fields.get("Features") or "").split())
-        wanted = ("avx2", "avx512f", "avx_vnni", "avx512_vnni", "amx_int8", "asimddp", "i8mm")
-        flags = [flag for flag in wanted if flag in present]
+    text = info.read_text() if info.is_file() else ""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return {"name": name, "machine": platform.machine(), "cores": cores, "extensions": flags}
+    return describe_cpu(text, platform.machine(), platform.processor(), cores)
+
+
+def describe_cpu(text: str, machine: str, name: str, cores: int | None) -> dict[str, Any]:
+    """A processor as `cpu` tells it.
+
+    Args:
+        text: what /proc/cpuinfo says; empty where there is none.
+        machine: the architecture.
+        name: what to call it where `text` does not say.
+        cores: how many can be used.
+    """
+    fields = {
+        key.strip(): value.strip()
+        for key, _, value in (line.partition(":") for line in text.splitlines())
+    }
+    present = set((fields.get("flags") or fields.get("Features") or "").split())
+    wanted = ("avx2", "avx512f", "avx_vnni", "avx512_vnni", "amx_int8", "asimddp", "i8mm")
+    return {
+        "name": fields.get("model name") or name or machine,
+        "machine": machine,
+        "cores": cores,
+        "extensions": [flag for flag in wanted if flag in present],
+    }
 
 
 def environment() -> dict[str, Any]:

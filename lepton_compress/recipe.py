@@ -7,6 +7,8 @@ frozen, unknown keys are errors, and nothing here imports a framework.
 from __future__ import annotations
 
 import itertools
+import re
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +31,7 @@ from pydantic_core import CoreSchema, core_schema
 from lepton_compress import registry
 from lepton_compress.budget import Gates, Name, ScoreGate, Section, covers
 from lepton_compress.document import Document, Key, read_document, show
-from lepton_compress.errors import MissingExtraError, RecipeError
+from lepton_compress.errors import MissingExtraError, RecipeError, quote
 from lepton_compress.findings import Finding, FindingsError, explain
 from lepton_compress.provenance import digest
 from lepton_compress.registry import Params
@@ -52,6 +54,11 @@ def _distinct(given: list[int]) -> list[int]:
 
 _Item = TypeVar("_Item")
 Several = Annotated[list[_Item], Field(min_length=1), AfterValidator(_distinct)]
+
+
+_OF_HOST = ("port", "identity", "ssh_config", "python", "directory")
+# What begins with a dash would be an option of ssh; the rest keeps out of a shell's way.
+_HOST = re.compile(r"(?!-)[A-Za-z0-9_.%+@:\[\]-]+(?<![@%])")
 
 
 class StepUse(Use):
@@ -123,6 +130,21 @@ class TargetForm(Params):
     batch: Batch | Several[Batch] = Field(
         1, description="Samples in one call, or a list to try each."
     )
+    host: str = Field(
+        "",
+        description="Measure on [another machine](devices.md), `user@device` as `ssh` takes it.",
+    )
+    port: Annotated[int, Field(strict=True, ge=1, le=65535)] | None = Field(
+        None, description="Of its SSH server; by default what ssh's configuration says."
+    )
+    identity: str = Field("", description="A private key file for it.")
+    ssh_config: str = Field("", description="A file to use in place of `~/.ssh/config`.")
+    python: str = Field(
+        "python3", min_length=1, description="The interpreter there; it needs the runtime."
+    )
+    directory: str = Field(
+        "", description="Where to make the private folder there; its temporary one by default."
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -152,12 +174,25 @@ class TargetForm(Params):
         return {"anyOf": [runtimes, full]}
 
     def problems(self) -> list[Finding]:
-        """What is wrong with the runtime."""
+        """What is wrong with the runtime, or with how to reach the device."""
         try:
-            registry.get("runtime", self.runtime)
+            module = registry.get("runtime", self.runtime).function.__module__
         except (RecipeError, MissingExtraError) as error:
             return [Finding(("runtime",), error.problem, error.mend)]
-        return []
+        if not self.host:
+            idle = [name for name in _OF_HOST if name in self.model_fields_set]
+            return [Finding((name,), "goes with a `host`", "give one, or drop it") for name in idle]
+        if not _HOST.fullmatch(self.host):
+            mend = "write it as `user@device`"
+            return [Finding(("host",), f"{quote(self.host)} is no name of a host", mend)]
+        if not hasattr(sys.modules[module], "PROGRAM"):
+            problem = f"{self.runtime} can only be measured on this machine"
+            return [Finding(("host",), problem, "drop it")]
+        return [
+            Finding((name,), "holds a control character", "remove it")
+            for name in _OF_HOST
+            if not str(getattr(self, name)).isprintable()
+        ]
 
     def each(self) -> list[TargetSpec]:
         """The targets that it stands for, batches first."""
@@ -365,6 +400,18 @@ def from_values(values: Any, folder: Path, document: Document | None = None) -> 
     source = Source(recipe, folder, document)
     check(source)  # pydantic does not look into defaults
     return source
+
+
+def from_target(values: dict[str, Any]) -> TargetSpec:
+    """Check a target that stands alone.
+
+    Raises:
+        RecipeError: with every finding, the first one in front.
+    """
+    try:
+        return TargetSpec.model_validate(values, context=FROM_FILE)
+    except ValidationError as error:
+        raise _error(explain(error, TargetSpec, values), show) from error
 
 
 def check(source: Source) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from lepton_compress.artifacts import Artifact, Profile, RunResult, Score, Verdict
 from lepton_compress.budget import Regression
@@ -29,9 +30,17 @@ class Pair:
 
 
 def same_hardware(now: RunResult, then: RunResult) -> bool:
-    """Whether two runs measured on processors of one kind."""
-    here, there = now.environment.get("cpu"), then.environment.get("cpu")
-    return here is not None and here == there
+    """Whether two runs measured on processors of one kind, target by target."""
+    theirs = {each.target: _processor(then, each) for each in then.profiles}
+    ours = {each.target: _processor(now, each) for each in now.profiles}
+    ours = ours or {"": now.environment.get("cpu")}
+    there = then.environment.get("cpu")
+    return all(cpu and cpu == theirs.get(target, there) for target, cpu in ours.items())
+
+
+def _processor(result: RunResult, profile: Profile) -> Any:
+    """What a profile was measured on."""
+    return (profile.device or result.environment).get("cpu")
 
 
 def regressions(
@@ -106,7 +115,8 @@ def _latency(pair: Pair, then: Artifact, now: RunResult, earlier: RunResult) -> 
     ):
         sides = (ours.ratio, ours.ratio_interval, theirs.ratio, theirs.ratio_interval)
         return _quotient(*sides, rounds=min(ours.rounds, theirs.rounds))
-    if not same_hardware(now, earlier):
+    processor = _processor(now, ours)
+    if not processor or processor != _processor(earlier, theirs):
         return absent("measured on other hardware, and without a baseline in common")
     return _quotient(*_median(ours), *_median(theirs), rounds=min(ours.rounds, theirs.rounds))
 

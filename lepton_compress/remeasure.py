@@ -68,6 +68,7 @@ def remeasure(result: RunResult, gates: Gates, observer: Observer) -> RunResult:
             seed=result.seed,
             observer=observer,
             rates=source.recipe.model_copy(update={"gates": gates}).rates(target.name),
+            folder=source.folder,
         )
     environment = {**result.environment, **provenance.environment()}
     return replace(result, profiles=tuple(found), environment=environment)

@@ -71,6 +71,7 @@ STAGES = {
 
 COMPOSERS = ["job", "branches", "keys", "plan", "requirements", "plugins", "doctor", "cache"]
 COMPOSERS += ["compare", "joined", "tracking"]
+COMPOSERS += ["devices"]
 COMPOSERS += ["scaffold", "behaving", "pipeline", "library", "remeasure", "judging", "__init__"]
 """They put the stages together. Each may import every stage, and the composers before it."""
 
@@ -137,14 +138,15 @@ IMPLEMENTATIONS = {
     "compress.weight_only": {"numpy", "onnx", "torch"},
     "compress.weight_stream": {"numpy", "onnx"},
     "profile.measure": {"numpy"},
+    "profile.places": {"numpy"},
     "profile.process": {"numpy"},
     "profile.rates": {"numpy"},
     "statistics": {"numpy"},
 }
 """The modules that import a framework when they are imported. All others do so on use."""
 
-MAY_PRINT = {"cli", "boundary", "report.terminal", "profile.worker"}
-"""The last is a program of its own."""
+MAY_PRINT = {"cli", "boundary", "report.terminal", "profile.worker", "profile.agent"}
+"""The last two are programs of their own."""
 
 
 def parse(name: str) -> ast.Module:

@@ -1,15 +1,18 @@
-"""Measure artifacts side by side on this machine's processor.
+"""Measure artifacts side by side on one machine's processor, this one's or a device's.
 
 Every artifact runs in a process of its own on the same CPUs, and they take turns: in each round
 every one is timed once, in an order drawn anew. What disturbs the machine for longer than a turn
 so disturbs all alike, and cancels in the ratio to the baseline of the same round. The baseline
 runs twice; the ratio of the two shows what this machine takes for a difference where there is none.
+
+A connection to a device that breaks is made again a few times, and all is measured anew: rounds
+from before and after would not be paired.
 """
 
 from __future__ import annotations
 
 import contextlib
-import os
+import itertools
 import random
 import tempfile
 import time
@@ -22,8 +25,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lepton_compress.artifacts import Observer, Profile
-from lepton_compress.errors import LeptonError
-from lepton_compress.profile.process import Job, Worker
+from lepton_compress.errors import DeviceError, LeptonError
+from lepton_compress.profile.places import Running, Site, site
+from lepton_compress.profile.process import Job
 from lepton_compress.profile.rates import (
     ARRIVALS,
     PERCENTILES,
@@ -57,6 +61,9 @@ START_TIMEOUT = 300.0
 MIN_TURN_TIMEOUT = 30.0
 TURN_TIMEOUT_FACTOR = 20
 
+PAUSES = (1.0, 2.0, 4.0)
+"""Seconds before each attempt to reach a device again."""
+
 
 @dataclass(frozen=True)
 class Subject:
@@ -87,7 +94,7 @@ class _Lane:
     """A subject with its worker, and what has been measured so far."""
 
     subject: Subject
-    worker: Worker | None = None
+    worker: Running | None = None
     burst: int = MIN_CALLS
     call: float = 0.0
     turns: list[NDArray[np.int64]] = field(default_factory=list)
@@ -121,6 +128,7 @@ def measure(
     seed: int,
     observer: Observer,
     rates: Sequence[float] = (),
+    folder: Path = Path(),
 ) -> list[Profile]:
     """Latency, cold start and peak memory of each subject on `target`.
 
@@ -150,21 +158,59 @@ def measure(
         observer: where to report progress.
         rates: arrivals a second at which to measure requests too, after the rounds; each takes
             about a thousand arrivals.
+        folder: that paths in the target are relative to.
 
     Returns:
         One profile a subject, in order. A subject that cannot be measured has status "failed" and
-        a reason; the others are measured all the same.
+        a reason; the others are measured all the same. Where the target's device is not reached,
+        or is lost for good, all are "failed" and `unreached`.
     """
+    leftovers: list[str] = []
+    for attempt in itertools.count():
+        session = _session(subjects, baseline, limits, seed)
+        try:
+            with site(target, folder, leftovers) as place:
+                _measure(session, place, target, inputs, rounds, cap, rates, observer)
+                device = place.device
+        except DeviceError as error:
+            # Only what was reached once is worth waiting for.
+            if not leftovers or attempt == len(PAUSES):
+                return _unreached(subjects, target, error, attempt)
+            observer.note(f"{target.name}: {error}; measured anew")
+            time.sleep(PAUSES[attempt])
+        else:
+            _note_noise(session, target, observer)
+            return [
+                replace(_profile(lane, session, target), device=dict(device))
+                for lane in session.lanes
+            ]
+    raise AssertionError
+
+
+def _session(subjects: Sequence[Subject], baseline: str, limits: Limits, seed: int) -> _Session:
     lanes = [_Lane(subject) for subject in subjects]
     reference = next((lane for lane in lanes if lane.subject.candidate == baseline), None)
     twin = _Lane(reference.subject) if reference else None
-    session = _Session(lanes, reference, twin, limits, seed)
+    return _Session(lanes, reference, twin, limits, seed)
+
+
+def _measure(
+    session: _Session,
+    place: Site,
+    target: TargetSpec,
+    inputs: Mapping[str, NDArray[Any]],
+    rounds: int,
+    cap: float,
+    rates: Sequence[float],
+    observer: Observer,
+) -> None:
+    """Fill the lanes of a session."""
     try:
-        cpus = _choose_cpus(target.threads)
+        cpus = _choose_cpus(place, target.threads)
     except LeptonError as error:
-        for lane in lanes:
+        for lane in session.lanes:
             lane.reason = str(error)
-        return [_profile(lane, session, target) for lane in lanes]
+        return
     with contextlib.ExitStack() as stack:
         progress = stack.enter_context(observer.work(f"measuring on {target.name}", rounds))
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="lepton-"))
@@ -172,7 +218,7 @@ def measure(
         for lane in session.everyone():
             progress.advance(0, f"starting {lane.subject.candidate}")
             with _failing(lane):
-                _start(lane, job, stack)
+                _start(lane, place, job, stack)
         for lane in session.everyone():
             with _failing(lane):
                 _warm_up(lane)
@@ -181,8 +227,16 @@ def measure(
         for rate in rates:
             progress.advance(0, f"requests at {show_rate(rate)}")
             _serve_requests(session, rate)
-    _note_noise(session, target, observer)
-    return [_profile(lane, session, target) for lane in lanes]
+
+
+def _unreached(
+    subjects: Sequence[Subject], target: TargetSpec, error: DeviceError, attempts: int
+) -> list[Profile]:
+    """Profiles that say why there is nothing."""
+    after = f", after {attempts} more attempts" if attempts else ""
+    session = _Session([], None, None, Limits(), 0)
+    lanes = [_Lane(subject, reason=f"{error}{after}") for subject in subjects]
+    return [replace(_profile(lane, session, target), unreached=True) for lane in lanes]
 
 
 @dataclass(frozen=True)
@@ -234,22 +288,21 @@ def _contains(interval: Interval, limit: float) -> bool:
     return interval[0] <= limit < interval[1]
 
 
-def _choose_cpus(threads: int) -> tuple[int, ...]:
-    """The last CPUs that this process may use: the first ones serve most interrupts.
+def _choose_cpus(place: Site, threads: int) -> tuple[int, ...]:
+    """The last CPUs that may be used there: the first ones serve most interrupts.
 
     Empty where the system cannot pin a process.
 
     Raises:
         LeptonError: there are fewer CPUs than threads.
     """
-    can_pin = hasattr(os, "sched_getaffinity")
-    usable = sorted(os.sched_getaffinity(0)) if can_pin else range(os.cpu_count() or 1)
-    if threads > len(usable):
+    if threads > place.cores:
+        user = "the device's" if place.device else "this"
         raise LeptonError(
-            f"{threads} threads need as many CPUs, and this process may use {len(usable)}",
+            f"{threads} threads need as many CPUs, and {user} process may use {place.cores}",
             mend="lower the target's threads",
         )
-    return tuple(usable[-threads:]) if can_pin else ()
+    return tuple(place.cpus[-threads:]) if place.cpus is not None else ()
 
 
 def _job(
@@ -267,6 +320,8 @@ def _failing(lane: _Lane) -> Iterator[None]:
     """A worker's failure is the reason of its lane; what it has measured so far does not count."""
     try:
         yield
+    except DeviceError:
+        raise  # it is nobody's own
     except LeptonError as error:
         lane.reason = str(error)
         lane.turns.clear()
@@ -274,10 +329,10 @@ def _failing(lane: _Lane) -> Iterator[None]:
             lane.worker.close()
 
 
-def _start(lane: _Lane, job: Job, stack: contextlib.ExitStack) -> None:
+def _start(lane: _Lane, place: Site, job: Job, stack: contextlib.ExitStack) -> None:
     """Start a worker and wait for its first result; `stack` ends it."""
     path = str(lane.subject.path.resolve())
-    lane.worker = stack.enter_context(Worker(replace(job, path=path)))
+    lane.worker = stack.enter_context(place.start(replace(job, path=path)))
     ready = lane.worker.ready(START_TIMEOUT)
     lane.cold_start, lane.peak_memory = ready.cold_start, ready.peak_memory
     lane.call = ready.first_call

@@ -170,11 +170,7 @@ class Worker:
         return answer
 
     def _why_ended(self) -> str:
-        code = self._process.wait()
-        if code >= 0:
-            return f"the process ended by itself with exit code {code}"
-        hint = " (out of memory, perhaps)" if -code == signal.SIGKILL else ""
-        return f"the process was ended by {signal.Signals(-code).name}{hint}"
+        return why_ended(self._process.wait())
 
     def _last_words(self) -> str:
         """The last line it wrote to stderr."""
@@ -182,4 +178,17 @@ class Worker:
         self._errors.seek(max(0, size - CHUNK))
         lines = self._errors.read().decode(errors="replace").split("\n")
         said = [line.strip() for line in lines if line.strip()]
-        return f"; it last said: {said[-1][:300]}" if said else ""
+        return told(said[-1][:300]) if said else ""
+
+
+def why_ended(code: int) -> str:
+    """What a process's exit code says; a negative one is a signal."""
+    if code >= 0:
+        return f"the process ended by itself with exit code {code}"
+    hint = " (out of memory, perhaps)" if -code == signal.SIGKILL else ""
+    return f"the process was ended by {signal.Signals(-code).name}{hint}"
+
+
+def told(said: str) -> str:
+    """A process's last words, behind the reason of its end."""
+    return f"; it last said: {said}" if said else ""

@@ -8,7 +8,9 @@ The parent writes lines to stdin and reads one line of JSON from stdout for each
     quit              -> nothing; the process ends, as it does when stdin ends
 
 The first line holds the fields of `process.Job`, `started` (the parent's time.monotonic() just
-before it started this process) and `search` (the parent's sys.path).
+before it started this process) and `search` (the parent's sys.path). On another machine there is
+no such package: this file is copied there (it runs on Python 3.8), and `program` in the first line
+names a file beside it that has the `PACKAGES` and the function `load(path, threads)` of a runtime.
 
 Whatever goes wrong is answered as {"error": "one line"}, and the process ends. Between commands it
 does nothing at all, so that it cannot disturb the measurement of another.
@@ -58,7 +60,7 @@ def _serve(commands: TextIO, answers: TextIO) -> None:
     if not line:
         return
     job = json.loads(line)
-    sys.path[:] = job["search"]
+    sys.path[:] = job.get("search", sys.path)
     if job["cpus"]:
         # Before any import, so that every library sizes its thread pools by what it may use.
         os.sched_setaffinity(0, job["cpus"])
@@ -72,7 +74,12 @@ def _serve(commands: TextIO, answers: TextIO) -> None:
         if command == "run":
             times = _time_calls(runner, feeds, int(given[0]))
         elif command == "serve":
-            times = _serve_arrivals(runner, feeds, float(given[0]), int(given[1]), int(given[2]))
+            name = "arrivals" if "program" in job else "lepton_compress.profile.arrivals"
+            sojourns = importlib.import_module(name).sojourns
+            gc.disable()
+            rate, count, seed = float(given[0]), int(given[1]), int(given[2])
+            times = sojourns(lambda: runner.run(feeds), rate, count, seed)
+            gc.enable()
         else:
             return
         if job["threads"] > 1:
@@ -86,9 +93,7 @@ def _load(job: dict[str, Any]) -> tuple[Runner, dict[str, Any], dict[str, Any]]:
     `cold_start` leaves out what only the tool needs: its own imports and reading the inputs.
     """
     before_tool = time.monotonic()
-    from lepton_compress import registry
-
-    function = registry.get("runtime", job["runtime"]).function
+    function = _runtime(job)
     after_tool = time.monotonic()
     packages = getattr(sys.modules[function.__module__], "PACKAGES", None)
     for name in packages or ():
@@ -109,6 +114,15 @@ def _load(job: dict[str, Any]) -> tuple[Runner, dict[str, Any], dict[str, Any]]:
         "peak_memory": None if packages is None else _high_water() - memory,
     }
     return runner, feeds, report
+
+
+def _runtime(job: dict[str, Any]) -> Any:
+    """The function that loads an artifact: of a file, or of the plug-in."""
+    if "program" in job:
+        return importlib.import_module(job["program"]).load
+    from lepton_compress import registry
+
+    return registry.get("runtime", job["runtime"]).function
 
 
 def _read_inputs(path: Path, names: list[str]) -> dict[str, Any]:
@@ -137,18 +151,6 @@ def _time_calls(runner: Runner, feeds: dict[str, Any], count: int) -> list[int]:
     finally:
         gc.enable()
     return times
-
-
-def _serve_arrivals(
-    runner: Runner, feeds: dict[str, Any], rate: float, count: int, seed: int
-) -> list[int]:
-    from lepton_compress.profile.arrivals import sojourns
-
-    gc.disable()
-    try:
-        return sojourns(lambda: runner.run(feeds), rate, count, seed)
-    finally:
-        gc.enable()
 
 
 def _settle() -> None:
@@ -200,11 +202,9 @@ def _answer(answers: TextIO, value: dict[str, Any]) -> None:
 
 
 def _describe(error: Exception) -> str:
-    """One line; the tool's own errors say all there is to say."""
-    from lepton_compress.errors import LeptonError
-
+    """One line; errors that have a `problem`, as the tool's own, say all there is to say."""
     text = " ".join(str(error).split())
-    return text if isinstance(error, LeptonError) else f"{type(error).__name__}: {text}"
+    return text if hasattr(error, "problem") else f"{type(error).__name__}: {text}"
 
 
 if __name__ == "__main__":

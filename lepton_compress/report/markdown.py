@@ -56,6 +56,9 @@ def _target(result: RunResult, target: str) -> Iterator[str]:
             f"Batch {first.batch}, {first.threads} thread{'s' if first.threads > 1 else ''}, "
             f"{first.runtime}. The baseline against itself: {table.noise(result, target)}."
         )
+        if first.device:
+            yield ""
+            yield f"Measured on {table.device(first.device)}."
         yield ""
         heads = ["p90", "p99", "samples/s", "cold start", "peak memory", "calls", "rounds", "how"]
         yield row(["variant", *heads])

@@ -123,7 +123,8 @@ def _demands(plan: Plan) -> Table:
     grid.add_column(overflow="fold")
     for number, target in enumerate(plan.targets):
         threads = f"{target.threads} thread{'s' if target.threads > 1 else ''}"
-        about = f"{target.runtime}, {threads}, batch {target.batch}"
+        where = f" on {target.host}" if target.host else ""
+        about = f"{target.runtime}{where}, {threads}, batch {target.batch}"
         title = "measure on" if number == 0 else ""
         grid.add_row(title, Text(target.name, style="bold"), about)
     for number, gate in enumerate(plan.gates):

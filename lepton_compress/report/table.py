@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from lepton_compress.artifacts import Artifact, Profile, RunResult, Score, Status
 from lepton_compress.units import show_bytes, show_percent, show_seconds
@@ -75,6 +76,17 @@ def noise(result: RunResult, target: str) -> str:
         return "not measured"
     low, high = profile.noise_interval
     return f"{profile.noise:.2f}x ({low:.2f} to {high:.2f})"
+
+
+def device(about: dict[str, Any]) -> str:
+    """Another machine that a target was measured on, in a line."""
+    cpu = about["cpu"]
+    held = ", ".join(f"{name} {version}" for name, version in about["libraries"].items())
+    extensions = f" ({', '.join(cpu['extensions'])})" if cpu["extensions"] else ""
+    return (
+        f"{about['host']}: {cpu['name']}, {cpu['cores']} cores{extensions}, {about['system']}, "
+        f"Python {about['python']}, {held}"
+    )
 
 
 def _verdict(result: RunResult, artifact: Artifact, target: str) -> tuple[str, bool]:

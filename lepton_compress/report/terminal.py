@@ -32,6 +32,10 @@ def show(result: RunResult, console: Console) -> None:
             f"the baseline against itself on {choice.target}: {table.noise(result, choice.target)}"
         )
         console.print(Text(said, style="dim"))
+        one = next((each for each in result.profiles if each.target == choice.target), None)
+        if one is not None and one.device:
+            said = f"{choice.target} was measured on {table.device(one.device)}"
+            console.print(Text(said, style="dim"))
     for note in result.notes:
         console.print(Text(f"note: {note}", style="yellow"))
     if result.folder is not None:
