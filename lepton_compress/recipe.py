@@ -201,7 +201,8 @@ class TargetForm(Params):
             name = self.name
             name += f"/b{batch}" if isinstance(self.batch, list) else ""
             name += f"/t{threads}" if isinstance(self.threads, list) else ""
-            held = {**dict(self), "name": name, "batch": batch, "threads": threads}
+            given = {key: value for key, value in self if key in self.model_fields_set}
+            held = {**given, "name": name, "batch": batch, "threads": threads}
             found.append(TargetSpec.model_validate(held))
         return found
 
