@@ -282,14 +282,10 @@ class TestExporters:
 
 
 class TestMetrics:
-    def test_a_metric_without_a_value_is_not_measured(self, run: Runs) -> None:
+    def test_a_metric_without_a_value_for_the_original_is_a_mistake(self, run: Runs) -> None:
         ended = run(GRAPH, metrics=["void"])
-        assert ended.code == EXIT_GATE, ended.err
-        assert ended.status("baseline", "drop") is Status.NOT_MEASURED
-        assert ended.status("int8", "drop") is Status.NOT_MEASURED
-        assert "no value" in ended.out
-        # From the store, too.
-        assert run(GRAPH, metrics=["void"]).status("int8", "drop") is Status.NOT_MEASURED
+        assert ended.code == EXIT_USER
+        assert "metrics[0]: void gives no number for the original model" in ended.err
 
     @pytest.mark.parametrize(
         ("metric", "says"),
