@@ -36,7 +36,7 @@ graph = read_onnx_file(file)
 model = Model("graph", graph, *forms.signature(graph), file.parent)
 split = Split({"x": np.zeros((2, 16), np.float32)})
 data = Dataset(split, split, split, "")
-context = StepContext(data, lambda: model, 0, 2, Silent(), folder=out)
+context = StepContext(data, lambda: model, 0, 2, Silent(), scratch=out)
 plugin = registry.get("step", name)
 given = {"algorithm": "rtn"} if name == "quantize_weights" else {}
 made = plugin.function(model, plugin.params(**given), context)
