@@ -32,7 +32,8 @@ same as JSON schema, and this first line gives an editor completion and checks:
 
 **Plug-ins** (steps, loaders, metrics, exporters) are written as a name, or as a name with its
 parameters: `quantize`, or `quantize: {activations: int8}`. Steps run in order and may repeat;
-variants that begin with the same steps share the work.
+variants that begin with the same steps share the work. Of a name in two parts, such as
+`quantize_auto`, `quantize: auto` is another spelling.
 
 **Sharing.** `include: base.yaml` (or a list) takes the top-level keys of another recipe in the same
 folder; keys of the including file replace them. YAML anchors work; top-level keys that start with
