@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from lepton_compress.artifacts import Choice, RunResult, Status
+from lepton_compress.artifacts import SCHEMA_VERSION, Choice, RunResult, Status
 from lepton_compress.errors import InputError, RecipeError
 from lepton_compress.judgements import Judgement
 from lepton_compress.judging import judge_result
@@ -206,8 +206,14 @@ class TestAgainst:
     ("text", "said"),
     [
         (to_json(good())[:-200], "is truncated"),
-        (to_json(good()).replace('"schema": 1', '"schema": 99', 1), "has schema version 99"),
-        (to_json(good()).replace("60000", "60001", 1), "was edited: its digest does not match"),
+        (
+            to_json(good()).replace(f'"schema": {SCHEMA_VERSION}', '"schema": 99', 1),
+            "has schema version 99",
+        ),
+        (
+            to_json(good()).replace("60000", "60001", 1),
+            "was edited or damaged: its digest does not match",
+        ),
         ("[]", "is not a result"),
     ],
 )

@@ -126,7 +126,7 @@ class TestCommand:
     def test_one_kind(self, tmp_path: Path, cli: Cli) -> None:
         done = cli("plugins", "step", cwd=tmp_path)
         assert "quantize" in done.stdout
-        assert "accuracy" not in done.stdout
+        assert "top_k" not in done.stdout
 
     def test_a_page(self, tmp_path: Path, cli: Cli) -> None:
         done = cli("plugins", "show", "loader", "npz", cwd=tmp_path)

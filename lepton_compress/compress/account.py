@@ -16,7 +16,7 @@ from lepton_compress.compress.session import observing, optimised
 WEIGHTED = ("Attention", "Conv", "ConvTranspose", "GRU", "Gemm", "LSTM", "MatMul", "RNN")
 RECURRENT = ("GRU", "LSTM", "RNN")
 
-_BATCH = 4
+BATCH = 4
 """Few at once, so that the activations of large images do not fill the memory."""
 SAMPLES = 32
 """Calibration samples that the noise of the outputs is measured on."""
@@ -119,7 +119,7 @@ def output_noise(before: Model, after: Model, split: Split) -> float | None:
     names = [spec.name for spec in before.inputs]
     sessions = [observing(each.value, (), 1) for each in (before, after)]
     signal = noise = 0.0
-    for feeds in split.named(names).batches(_BATCH, SAMPLES):
+    for feeds in split.named(names).batches(BATCH, SAMPLES):
         runs = (session.run(list(before.outputs), dict(feeds)) for session in sessions)
         for wanted, given in zip(*runs, strict=True):
             if wanted.dtype.kind == "f":
