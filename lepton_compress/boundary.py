@@ -107,8 +107,13 @@ def keep_log(log: Path, folder: Path) -> None:
 def _console(file: IO[str]) -> Console:
     from rich.console import Console
 
+    class Piped(Console):
+        def on_broken_pipe(self) -> None:
+            # A reader who has seen enough is told of by the caller; rich would end with 1.
+            raise BrokenPipeError
+
     # A file or a pipe has no width of its own; what reads it must not lose the ends of lines.
-    return Console(file=file, soft_wrap=True, width=None if file.isatty() else _WIDTH)
+    return Piped(file=file, soft_wrap=True, width=None if file.isatty() else _WIDTH)
 
 
 @contextlib.contextmanager
