@@ -357,4 +357,5 @@ class TestDigits:
         macs = [each.macs for each in result.candidates]
         assert macs[0] is not None
         assert macs[3] is not None
-        assert macs[3] <= 0.35 * macs[0]
+        # Pruned to 0.35; the first layer's channels are then filled up to four.
+        assert macs[3] <= 0.37 * macs[0]
