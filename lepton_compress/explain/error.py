@@ -288,11 +288,25 @@ def without_pairs(model: onnx.ModelProto) -> onnx.ModelProto:
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     del copy.graph.node[:]
+    padded = set[str]()
     for node in wiring.nodes:
         if node.output[0] in rounded:
             continue
-        pair = rounded.get(node.input[0]) if node.op_type == DEQUANTIZE else None
-        copy.graph.node.append(_unrounded(copy, pair, node.output[0]) if pair else node)
+        pair = rounded.get(node.input[0]) if node.input else None
+        if pair and node.op_type == "Pad":
+            # Channels that fill up what a kernel takes at a time; in float they are zeros.
+            given = f"{node.output[0]}_unrounded"
+            copy.graph.node.append(_unrounded(copy, pair, given))
+            again = onnx.helper.make_node("Pad", [given, node.input[1]], node.output, node.name)
+            copy.graph.node.append(again)
+            padded.add(node.output[0])
+        elif pair and node.op_type == DEQUANTIZE:
+            copy.graph.node.append(_unrounded(copy, pair, node.output[0]))
+        elif node.op_type == DEQUANTIZE and node.input[0] in padded:
+            same = onnx.helper.make_node("Identity", node.input[:1], node.output, node.name)
+            copy.graph.node.append(same)
+        else:
+            copy.graph.node.append(node)
     return copy
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,8 @@ class TestRun:
     def test_the_artifact_can_be_explained(self, ran: tuple[Bench, Done]) -> None:
         done = ran[0].lepton("explain", "runs/tiny:small", "--samples", "16")
         assert done.code == EXIT_OK, done
-        assert "5 of 5 nodes in int8" in done.out
+        # The layers, and on some processors what fills up the channels of the first.
+        assert re.search(r"([5-9]) of \1 nodes in int8", done.out), done
 
     def test_a_second_run_trains_nothing(self, ran: tuple[Bench, Done], tmp_path: Path) -> None:
         bench = copy_of(ran[0].folder, tmp_path / "again")

@@ -8,6 +8,7 @@ import pytest
 
 from lepton_compress.accounts import RangeAccount
 from lepton_compress.artifacts import Split
+from lepton_compress.compress.layout import align_channels
 from lepton_compress.explain import error
 from lepton_compress.explain.wiring import Pair, Wiring
 from tests.explain import planting
@@ -124,6 +125,22 @@ class TestWithoutPairs:
         # Nearer than the artifact, whose activations are rounded too.
         rounded = planting.run(artifact, {"image": images})["scores"]
         assert np.abs(wanted - given).max() < np.abs(wanted - rounded).max()
+
+    def test_channels_that_fill_up_a_kernel_are_zeros(
+        self, artifact: onnx.ModelProto, digits: Digits
+    ) -> None:
+        images = digits["evaluation"][0][:32]
+        wide = onnx.ModelProto()
+        wide.CopyFrom(artifact)
+        assert align_channels(wide)
+        made = error.without_pairs(wide)
+        onnx.checker.check_model(made)
+        assert not Wiring(made).pairs
+        wanted, given = (
+            planting.run(each, {"image": images})["scores"]
+            for each in (error.without_pairs(artifact), made)
+        )
+        assert np.allclose(wanted, given, atol=1e-5)
 
     def test_a_relu_that_became_rounding_is_there_again(self, artifact: onnx.ModelProto) -> None:
         kinds = [node.op_type for node in error.without_pairs(artifact).graph.node]
