@@ -32,6 +32,8 @@ _CLIPPING = ("Relu", "Clip")
 _CLIPPED = 1e-3
 """Share of values that the entropy method may clip. Where values gather at the ends of their range,
 as after a clipping activation, divergence alone would clip most of them."""
+_NARROWEST = 1e-30
+"""Below this, a 255th of the range is no normal float32."""
 _SHARES = np.linspace(0.2, 1.0, 81)
 _COARSE = 8
 
@@ -218,7 +220,7 @@ def _run(
 def with_zero(chosen: Range) -> Range:
     """Zero must be exact: padding and clipping produce it."""
     low, high = float(min(chosen[0], 0.0)), float(max(chosen[1], 0.0))
-    return (low, high) if low < high else (low, low + 1e-6)
+    return (low, high) if high - low > _NARROWEST else (low, low + 1e-6)
 
 
 def _minmax(seen: Observed) -> Range:

@@ -9,7 +9,7 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
 from torch import nn
@@ -103,6 +103,7 @@ class TestFakeQuantize:
 
 class TestActivationRange:
     @pytest.mark.parametrize("learned", [True, False])
+    @example(low=0.0, high=1.2891945871788317e-43, growth=(0.0, 0.0))
     @given(
         low=st.floats(-1e3, 0, width=32),
         high=st.floats(0, 1e3, width=32),
