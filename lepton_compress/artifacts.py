@@ -68,12 +68,14 @@ class Split:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Three disjoint splits. `fingerprint` covers every byte of them."""
+    """Three disjoint splits. `fingerprint` covers every byte of them; `notes` are what the loader
+    has to tell, such as samples that it dropped."""
 
     train: Split
     calibration: Split
     evaluation: Split
     fingerprint: str
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from pydantic import BaseModel, ConfigDict
 
 from lepton_compress.errors import LeptonError, MissingExtraError, PluginError, RecipeError
 
-Kind = Literal["step", "exporter", "runtime", "metric", "loader"]
+Kind = Literal["step", "exporter", "runtime", "metric", "loader", "preprocessing", "postprocessing"]
 KINDS: tuple[str, ...] = get_args(Kind)
 GROUP = "lepton_compress.plugins"
 

@@ -122,7 +122,8 @@ def make_dataset(given: Any, where: str) -> Dataset:
     """Check three splits and freeze them into a `Dataset`.
 
     Args:
-        given: a `Dataset`, or a mapping as a loader returns it.
+        given: a `Dataset`, or a mapping as a loader returns it; beside the splits it may hold
+            `notes`, texts for the user.
         where: what to name in errors.
 
     Raises:
@@ -130,8 +131,8 @@ def make_dataset(given: Any, where: str) -> Dataset:
             sample stands in two splits.
     """
     if isinstance(given, Dataset):
-        given = {name: getattr(given, name) for name in SPLITS}
-    if not isinstance(given, Mapping) or set(given) != set(SPLITS):
+        given = {name: getattr(given, name) for name in (*SPLITS, "notes")}
+    if not isinstance(given, Mapping) or set(given) - {"notes"} != set(SPLITS):
         said = ", ".join(map(str, given)) if isinstance(given, Mapping) else type(given).__name__
         raise InputError(
             f"expected a mapping with the keys {', '.join(SPLITS)}, not {said}", where=where
@@ -155,7 +156,8 @@ def make_dataset(given: Any, where: str) -> Dataset:
         if split.targets is not None:
             total.update(f"{split.targets.dtype}{split.targets.shape}".encode())
             total.update(split.targets.tobytes())
-    return Dataset(**splits, fingerprint=total.hexdigest())
+    notes = tuple(map(str, given.get("notes", ())))
+    return Dataset(**splits, fingerprint=total.hexdigest(), notes=notes)
 
 
 def _split(given: Any, where: str) -> Split:

@@ -1,0 +1,1 @@
+"""What stands before a model's inputs and behind its outputs, in Python and as ONNX nodes."""
