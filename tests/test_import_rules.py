@@ -71,7 +71,7 @@ STAGES = {
 
 COMPOSERS = ["job", "branches", "keys", "plan", "requirements", "plugins", "doctor", "cache"]
 COMPOSERS += ["compare", "joined", "tracking"]
-COMPOSERS += ["devices"]
+COMPOSERS += ["devices", "measuring"]
 COMPOSERS += ["scaffold", "behaving", "pipeline", "library", "remeasure", "judging", "__init__"]
 """They put the stages together. Each may import every stage, and the composers before it."""
 
