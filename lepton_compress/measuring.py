@@ -34,7 +34,9 @@ def profiles(
         seed: of the order of turns and of the intervals.
         observer: where to report progress.
     """
-    from lepton_compress.profile.measure import Limits, Subject, measure
+    from lepton_compress.profile.lanes import Subject
+    from lepton_compress.profile.measure import measure
+    from lepton_compress.profile.session import Limits
 
     recipe, found = source.recipe, list[Profile]()
     subjects = [Subject(each.candidate, each.format, file) for each, file in files]
@@ -59,6 +61,8 @@ def profiles(
             seed=seed,
             observer=observer,
             rates=asked.rates(target.name),
+            callers=recipe.measure.callers,
+            operators=True,
             folder=source.folder,
         )
     return found

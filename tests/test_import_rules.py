@@ -63,7 +63,8 @@ STAGES = {
     "inspect": {"inspect", "graph", "load.forms", "load.model", "load.references", "load.weights"}
     | {"report.folder"},
     # It reads a run and its recipe's data as those who wrote and used them do.
-    "explain": {"explain", "graph", "job", "load.forms", "load.model", "report.folder"},
+    "explain": {"explain", "graph", "job", "load.forms", "load.model", "report.folder"}
+    | {"targets.onnxruntime_session"},
     # It brings old results up to date, which lack what follows from the rest.
     "report": {"report", "front", "outcomes"},
 }
@@ -137,10 +138,13 @@ IMPLEMENTATIONS = {
     "compress.weight_channels": {"numpy", "onnx"},
     "compress.weight_only": {"numpy", "onnx", "torch"},
     "compress.weight_stream": {"numpy", "onnx"},
+    "profile.extras": {"numpy"},
+    "profile.lanes": {"numpy"},
     "profile.measure": {"numpy"},
     "profile.places": {"numpy"},
     "profile.process": {"numpy"},
     "profile.rates": {"numpy"},
+    "profile.session": {"numpy"},
     "statistics": {"numpy"},
 }
 """The modules that import a framework when they are imported. All others do so on use."""

@@ -20,8 +20,10 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from lepton_compress.artifacts import Profile, Progress
-from lepton_compress.profile import measure as module
-from lepton_compress.profile.measure import Limits, Subject, measure
+from lepton_compress.profile import lanes as module
+from lepton_compress.profile.lanes import Subject
+from lepton_compress.profile.measure import measure
+from lepton_compress.profile.session import Limits
 from lepton_compress.recipe import TargetSpec
 
 BATCH = 4
