@@ -460,6 +460,46 @@ class OperatorTime:
 
 
 @dataclass(frozen=True)
+class Trial:
+    """Settings of a runtime's session beside its default, in rounds with it.
+
+    Attributes:
+        settings: what differs from the default, in the runtime's own names.
+        number: 1 where each was tried alone, 2 where the best were measured again.
+        ratio: median of the round-by-round ratios of latency to the default's.
+        ratio_interval: its 95 % bootstrap interval.
+        noise: the same ratio of the default against itself.
+        faster: by more than that, with the whole interval.
+        reason: why it does not count.
+    """
+
+    settings: dict[str, Json]
+    number: int
+    ratio: float | None
+    ratio_interval: tuple[float, float] | None
+    noise: float | None
+    faster: bool
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """The search for better settings of a runtime's session.
+
+    Attributes:
+        settings: what to change of the default; empty where nothing is faster beyond noise.
+        ratio: latency with them over the default's, as measured the second time.
+        ratio_interval: its 95 % bootstrap interval.
+    """
+
+    settings: dict[str, Json] = field(default_factory=dict)
+    ratio: float | None = None
+    ratio_interval: tuple[float, float] | None = None
+    trials: tuple[Trial, ...] = ()
+    reason: str = ""
+
+
+@dataclass(frozen=True)
 class Profile:
     """What an artifact costs on a target.
 
@@ -481,6 +521,8 @@ class Profile:
         callers: what callers at the same time got, for the numbers of them that were asked for.
         operators: where the time goes, the slowest first, measured under the runtime's profiler;
             empty for a runtime without one.
+        session: settings of the runtime's session under which everything here was measured.
+        tuning: the search for better ones, where it was asked for.
         unreached: that it failed says nothing of the artifact: the device was not reached, or
             lacks something.
         device: the machine it ran on, as `RunResult.environment` tells one, with its `host`;
@@ -513,6 +555,8 @@ class Profile:
     device: dict[str, Json] = field(default_factory=dict)
     callers: tuple[Callers, ...] = ()
     operators: tuple[OperatorTime, ...] = ()
+    session: dict[str, Json] = field(default_factory=dict)
+    tuning: Tuning | None = None
 
 
 class Status(enum.StrEnum):

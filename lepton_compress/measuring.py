@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from lepton_compress.artifacts import Artifact, Observer, Profile, Split
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import numpy as np
+
+    from lepton_compress.profile.lanes import Subject
 
 
 def profiles(
@@ -39,6 +42,7 @@ def profiles(
     from lepton_compress.profile.session import Limits
 
     recipe, found = source.recipe, list[Profile]()
+    how = recipe.measure
     subjects = [Subject(each.candidate, each.format, file) for each, file in files]
     asked = recipe.model_copy(update={"gates": gates})
     for target in recipe.targets:
@@ -46,26 +50,60 @@ def profiles(
             each if each and each.holds_on(target.name) else None
             for each in (gates.latency, gates.latency_ratio)
         )
-        found += measure(
+        inputs = _batch(evaluation, files[0][0], target)
+        made = measure(
             subjects,
             baseline=BASELINE,
             target=target,
-            inputs=_batch(evaluation, files[0][0], target),
+            inputs=inputs,
             limits=Limits(
                 latency=latency.limit if latency else None,
                 percentile=gates.latency.percentile if gates.latency else "p50",
                 ratio=ratio.limit if ratio else None,
             ),
-            rounds=recipe.measure.rounds,
-            cap=recipe.measure.cap,
+            rounds=how.rounds,
+            cap=how.cap,
             seed=seed,
             observer=observer,
             rates=asked.rates(target.name),
-            callers=recipe.measure.callers,
+            callers=how.callers,
             operators=True,
             folder=source.folder,
         )
+        if how.tune:
+            made = [
+                _tuned(profile, subject, source, target, inputs, seed, observer)
+                for profile, subject in zip(made, subjects, strict=True)
+            ]
+        found += made
     return found
+
+
+def _tuned(
+    profile: Profile,
+    subject: Subject,
+    source: Source,
+    target: TargetSpec,
+    inputs: Mapping[str, np.ndarray],
+    seed: int,
+    observer: Observer,
+) -> Profile:
+    """With better settings of the session, where there are any; a failed one as it is."""
+    from lepton_compress.profile.tune import tune
+
+    if profile.status != "measured":
+        return profile
+    cap = source.recipe.measure.cap
+    found = tune(
+        subject,
+        target=target,
+        inputs=inputs,
+        cap=cap,
+        seed=seed,
+        observer=observer,
+        folder=source.folder,
+    )
+    return replace(profile, tuning=found)
 
 
 def _batch(split: Split, artifact: Artifact, target: TargetSpec) -> Mapping[str, np.ndarray]:

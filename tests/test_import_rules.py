@@ -145,6 +145,7 @@ IMPLEMENTATIONS = {
     "profile.process": {"numpy"},
     "profile.rates": {"numpy"},
     "profile.session": {"numpy"},
+    "profile.tune": {"numpy"},
     "statistics": {"numpy"},
 }
 """The modules that import a framework when they are imported. All others do so on use."""

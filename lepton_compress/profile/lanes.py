@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lepton_compress import registry
 from lepton_compress.artifacts import Json, OperatorTime
 from lepton_compress.errors import DeviceError, LeptonError
 from lepton_compress.profile.places import Running, Site
@@ -152,3 +154,10 @@ def job_of(
     # By position: an input's name may be any text, even one that np.savez takes for an argument.
     np.savez(file, *(np.asarray(array, order="C") for array in inputs.values()))
     return Job(target.runtime, "", target.threads, cpus, str(file), tuple(inputs))
+
+
+def session_settings(target: TargetSpec) -> dict[str, Json]:
+    """How the target's runtime opens a session, where it tells."""
+    module = sys.modules[registry.get("runtime", target.runtime).function.__module__]
+    tell = getattr(module, "settings", None)
+    return dict(tell(target.threads)) if tell else {}

@@ -30,7 +30,14 @@ from numpy.typing import NDArray
 from lepton_compress.artifacts import Observer, Profile, Progress
 from lepton_compress.errors import DeviceError, LeptonError
 from lepton_compress.profile import extras
-from lepton_compress.profile.lanes import Lane, Subject, choose_cpus, failing, job_of
+from lepton_compress.profile.lanes import (
+    Lane,
+    Subject,
+    choose_cpus,
+    failing,
+    job_of,
+    session_settings,
+)
 from lepton_compress.profile.places import Site, site
 from lepton_compress.profile.process import Job
 from lepton_compress.profile.rates import concurrency, load, throughput
@@ -262,4 +269,5 @@ def _profile(lane: Lane, session: Session, target: TargetSpec) -> Profile:
             for number, held in lane.called.items()
         ),
         operators=lane.operators,
+        session={**session_settings(target), **subject.settings},
     )
