@@ -13,18 +13,20 @@ import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lepton_compress import __version__
 from lepton_compress.artifacts import SCHEMA_VERSION, RunResult
 from lepton_compress.errors import InputError, OutputError, UserError
 from lepton_compress.provenance import digest
-from lepton_compress.ranges import Ranges, from_statistics
-from lepton_compress.ranges import to_json as to_text
-from lepton_compress.recipe import Source, read
 from lepton_compress.report import migrate
 from lepton_compress.report.plain import plain as plain
 from lepton_compress.report.plain import restore as restore
-from lepton_compress.store import writing
+
+# Judging a result reads it and nothing more: what writing needs is imported there.
+if TYPE_CHECKING:
+    from lepton_compress.ranges import Ranges
+    from lepton_compress.recipe import Source
 
 RESULT = "result.json"
 REPORT = "report.md"
@@ -70,9 +72,11 @@ def write(result: RunResult, files: Mapping[str, Path], out: Path, source: Sourc
     """
     import yaml
 
+    from lepton_compress.ranges import to_json as to_text
     from lepton_compress.report.html import html
     from lepton_compress.report.manifest import MANIFEST, manifest
     from lepton_compress.report.markdown import markdown
+    from lepton_compress.store import writing
 
     document = source.document
     if document is not None:
@@ -106,6 +110,8 @@ def write(result: RunResult, files: Mapping[str, Path], out: Path, source: Sourc
 
 def _ranges(result: RunResult) -> dict[str, Ranges]:
     """Candidate to the ranges that its last calibration found."""
+    from lepton_compress.ranges import from_statistics
+
     tool = result.environment.get("libraries", {}).get("lepton-compress", __version__)
     found = {}
     for candidate in result.candidates:
@@ -181,6 +187,8 @@ def kept_recipe(result: RunResult) -> Source | None:
     Raises:
         RecipeError: the copy was changed into something that is no recipe.
     """
+    from lepton_compress.recipe import read
+
     place = result.environment.get(RECIPE)
     if result.folder is None or not isinstance(place, str):
         return None
