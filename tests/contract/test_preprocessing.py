@@ -16,9 +16,18 @@ from lepton_compress.artifacts import TensorSpec
 from lepton_compress.preprocess.form import Preprocessing
 from lepton_compress.preprocess.nodes import Nodes
 
-RAW: Mapping[str, tuple[tuple[int, ...], str]] = {}
+RAW: Mapping[str, tuple[tuple[int, ...], str]] = {
+    "audio": ((4000,), "int16"),
+}
 """By plug-in: shape of one raw sample, and dtype."""
-SETTINGS: Mapping[str, list[dict[str, Any]]] = {}
+SETTINGS: Mapping[str, list[dict[str, Any]]] = {
+    "audio": [
+        {"rate": 8000},
+        {"rate": 8000, "frame": "25 ms", "hop": "10 ms", "features": "mfcc", "layout": "image"},
+        {"rate": 16000, "frame": "16 ms", "hop": "16 ms", "mels": 4, "low": 300, "high": 3000}
+        | {"mean": [-3, -2, -1, 0], "std": [1, 2, 3, 4], "layout": "flat"},
+    ],
+}
 """By plug-in: parameters to try."""
 
 
@@ -53,11 +62,12 @@ def test_the_nodes_compute_what_the_original_does(
     nodes = Nodes("raw")
     last = made.build(nodes, "raw")
     dtype = onnx.helper.np_dtype_to_tensor_dtype(np.dtype(made.raw.dtype))
+    given = made.apply(draw(name, 1)).shape[1:]
     graph = onnx.helper.make_graph(
         nodes.nodes,
         "preprocessing",
         [onnx.helper.make_tensor_value_info("raw", dtype, list(made.raw.shape))],
-        [onnx.helper.make_tensor_value_info(last, onnx.TensorProto.FLOAT, None)],
+        [onnx.helper.make_tensor_value_info(last, onnx.TensorProto.FLOAT, ["batch", *given])],
         nodes.constants,
     )
     opset = [onnx.helper.make_opsetid("", 20)]
