@@ -57,6 +57,7 @@ BUILTIN: Mapping[tuple[str, str], str] = {
     ("metric", "mean_average_precision"): "lepton_compress.torch_metrics:mean_average_precision",
     ("loader", "python"): "lepton_compress.load.data:load_python",
     ("loader", "npz"): "lepton_compress.load.data:load_npz",
+    ("loader", "wav"): "lepton_compress.load.wav:load_wav",
     ("preprocessing", "audio"): "lepton_compress.preprocess.audio:audio",
 }
 

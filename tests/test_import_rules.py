@@ -137,6 +137,7 @@ IMPLEMENTATIONS = {
     "compress.weight_channels": {"numpy", "onnx"},
     "compress.weight_only": {"numpy", "onnx", "torch"},
     "compress.weight_stream": {"numpy", "onnx"},
+    "load.sound": {"numpy"},
     "preprocess.mel": {"numpy"},
     "profile.measure": {"numpy"},
     "profile.places": {"numpy"},

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import wave
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ PARAMETERS: dict[tuple[str, str], dict[str, Any]] = {
     ("metric", "word_error_rate"): {"resamples": 20},
     ("loader", "python"): {"function": "own.py:load", "args": {"count": 20}},
     ("loader", "npz"): {"path": "data.npz", "inputs": ["x", "side"], "targets": "y"},
+    ("loader", "wav"): {"path": "sounds", "rate": 8000, "samples": 400},
 }
 
 OWN = """
@@ -67,6 +69,12 @@ def files(folder: Path) -> Path:
     (folder / "own.py").write_text(OWN)
     arrays = {"x": draw.normal(size=(40, 3)), "side": draw.normal(size=(40, 2))}
     np.savez(folder / "data.npz", y=draw.integers(3, size=40), **arrays)  # type: ignore[arg-type]
+    for index in range(20):
+        place = folder / "sounds" / f"word{index % 2}"
+        place.mkdir(parents=True, exist_ok=True)
+        with wave.open(str(place / f"{index}.wav"), "wb") as file:
+            file.setparams((1, 2, 8000, 0, "NONE", ""))
+            file.writeframes(draw.integers(-9000, 9000, 300).astype("<i2").tobytes())
     return folder
 
 
