@@ -59,6 +59,7 @@ BUILTIN: Mapping[tuple[str, str], str] = {
     ("postprocessing", "classes"): "lepton_compress.preprocess.classes:classes",
     ("loader", "python"): "lepton_compress.load.data:load_python",
     ("loader", "npz"): "lepton_compress.load.data:load_npz",
+    ("preprocessing", "audio"): "lepton_compress.preprocess.audio:audio",
 }
 
 

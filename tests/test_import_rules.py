@@ -73,7 +73,16 @@ STAGES = {
 COMPOSERS = ["job", "branches", "keys", "plan", "requirements", "plugins", "doctor", "cache"]
 COMPOSERS += ["compare", "joined", "tracking"]
 COMPOSERS += ["devices"]
-COMPOSERS += ["scaffold", "behaving", "verifying", "pipeline", "library", "remeasure", "judging", "__init__"]
+COMPOSERS += [
+    "scaffold",
+    "behaving",
+    "verifying",
+    "pipeline",
+    "library",
+    "remeasure",
+    "judging",
+    "__init__",
+]
 """They put the stages together. Each may import every stage, and the composers before it."""
 
 TERMINAL = ["boundary", "options", "gate_command", "commands", "reporting", "cli"]
@@ -143,6 +152,7 @@ IMPLEMENTATIONS = {
     "compress.weight_channels": {"numpy", "onnx"},
     "compress.weight_only": {"numpy", "onnx", "torch"},
     "compress.weight_stream": {"numpy", "onnx"},
+    "preprocess.mel": {"numpy"},
     "profile.measure": {"numpy"},
     "profile.places": {"numpy"},
     "profile.process": {"numpy"},

@@ -13,13 +13,12 @@ from lepton_compress.artifacts import Dataset, Split
 from lepton_compress.errors import InputError
 from lepton_compress.load.references import resolve
 from lepton_compress.load.slices import read_slices
+from lepton_compress.load.splitting import SPLITS
 from lepton_compress.registry import Params, plugin
 from lepton_compress.units import Percent
 
 if TYPE_CHECKING:
     import numpy as np
-
-SPLITS = ("train", "calibration", "evaluation")
 
 
 class PythonLoader(Params):

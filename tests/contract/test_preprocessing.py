@@ -18,6 +18,7 @@ from lepton_compress.preprocess.nodes import Nodes
 
 RAW: Mapping[str, tuple[tuple[int, ...], str]] = {
     "image": ((9, 12, 3), "uint8"),
+    "audio": ((4000,), "int16"),
 }
 """By plug-in: shape of one raw sample, and dtype."""
 SETTINGS: Mapping[str, list[dict[str, Any]]] = {
@@ -27,6 +28,12 @@ SETTINGS: Mapping[str, list[dict[str, Any]]] = {
         {"size": [5, 7], "crop": 4},
         {"size": 20, "layout": "channels_last", "channels": "bgr", "std": [1.0, 2.0, 3.0]},
         {"crop": [4, 6], "layout": "channels_last", "mean": [0.5]},
+    ],
+    "audio": [
+        {"rate": 8000},
+        {"rate": 8000, "frame": "25 ms", "hop": "10 ms", "features": "mfcc", "layout": "image"},
+        {"rate": 16000, "frame": "16 ms", "hop": "16 ms", "mels": 4, "low": 300, "high": 3000}
+        | {"mean": [-3, -2, -1, 0], "std": [1, 2, 3, 4], "layout": "flat"},
     ],
 }
 """By plug-in: parameters to try."""

@@ -15,13 +15,13 @@ from torch.utils.data import DataLoader, TensorDataset
 from lepton_compress.artifacts import Dataset, Split
 from lepton_compress.errors import InputError
 from lepton_compress.load.data import (
-    SPLITS,
     NpzLoader,
     PythonLoader,
     load_npz,
     load_python,
     make_dataset,
 )
+from lepton_compress.load.splitting import SPLITS
 
 COUNTS = dict(zip(SPLITS, (12, 5, 8), strict=True))
 
