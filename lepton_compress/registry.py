@@ -55,6 +55,8 @@ BUILTIN: Mapping[tuple[str, str], str] = {
     ("metric", "r2"): "lepton_compress.torch_metrics:r2",
     ("metric", "word_error_rate"): "lepton_compress.torch_metrics:word_error_rate",
     ("metric", "mean_average_precision"): "lepton_compress.torch_metrics:mean_average_precision",
+    ("preprocessing", "image"): "lepton_compress.preprocess.image:image",
+    ("postprocessing", "classes"): "lepton_compress.preprocess.classes:classes",
     ("loader", "python"): "lepton_compress.load.data:load_python",
     ("loader", "npz"): "lepton_compress.load.data:load_npz",
     ("loader", "wav"): "lepton_compress.load.wav:load_wav",

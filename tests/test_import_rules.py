@@ -49,6 +49,7 @@ STAGES = {
     "compress": {"compress", "graph", "load.forms", "load.external", "statistics"},
     "export": {"export", "graph", "load.forms", "load.external"},
     "verify": {"graph", "load.forms", "statistics", "targets.runner"},
+    "preprocess": {"preprocess", "load.forms", "verify"},
     "evaluate": {"statistics", "targets.runner"},
     "behave": {"statistics"},
     "corrupt": set[str](),
@@ -72,7 +73,16 @@ STAGES = {
 COMPOSERS = ["job", "branches", "keys", "plan", "requirements", "plugins", "doctor", "cache"]
 COMPOSERS += ["compare", "joined", "tracking"]
 COMPOSERS += ["devices"]
-COMPOSERS += ["scaffold", "behaving", "pipeline", "library", "remeasure", "judging", "__init__"]
+COMPOSERS += [
+    "scaffold",
+    "behaving",
+    "verifying",
+    "pipeline",
+    "library",
+    "remeasure",
+    "judging",
+    "__init__",
+]
 """They put the stages together. Each may import every stage, and the composers before it."""
 
 TERMINAL = ["boundary", "options", "gate_command", "commands", "reporting", "cli"]
@@ -92,6 +102,11 @@ FRAMEWORKS |= {
 FRAMEWORKS |= {"jinja2", "markupsafe", "matplotlib", "mlflow"}
 
 IMPLEMENTATIONS = {
+    "preprocess.attach": {"numpy", "onnx"},
+    "preprocess.nodes": {"numpy", "onnx"},
+    "preprocess.pixels": {"numpy"},
+    "preprocess.probabilities": {"numpy", "scipy"},
+    "preprocess.surrounded": {"onnx"},
     "compress.channels": {"torch", "torch_pruning"},
     "compress.absorb": {"onnx"},
     "compress.account": {"numpy", "onnx"},
