@@ -56,7 +56,7 @@ BUILTIN: Mapping[tuple[str, str], str] = {
     ("metric", "word_error_rate"): "lepton_compress.torch_metrics:word_error_rate",
     ("metric", "mean_average_precision"): "lepton_compress.torch_metrics:mean_average_precision",
     ("loader", "python"): "lepton_compress.load.data:load_python",
-    ("loader", "npz"): "lepton_compress.load.data:load_npz",
+    ("loader", "npz"): "lepton_compress.load.npz:load_npz",
 }
 
 
