@@ -58,13 +58,10 @@ BUILTIN: Mapping[tuple[str, str], str] = {
     ("preprocessing", "image"): "lepton_compress.preprocess.image:image",
     ("postprocessing", "classes"): "lepton_compress.preprocess.classes:classes",
     ("loader", "python"): "lepton_compress.load.data:load_python",
-<<<<<<< HEAD
     ("loader", "npz"): "lepton_compress.load.data:load_npz",
     ("loader", "wav"): "lepton_compress.load.wav:load_wav",
     ("preprocessing", "audio"): "lepton_compress.preprocess.audio:audio",
-=======
     ("loader", "npz"): "lepton_compress.load.npz:load_npz",
->>>>>>> bca45fc24ff9528123b72246bcb1c0d10b327e9a
 }
 
 
