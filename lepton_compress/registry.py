@@ -58,7 +58,6 @@ BUILTIN: Mapping[tuple[str, str], str] = {
     ("preprocessing", "image"): "lepton_compress.preprocess.image:image",
     ("postprocessing", "classes"): "lepton_compress.preprocess.classes:classes",
     ("loader", "python"): "lepton_compress.load.data:load_python",
-    ("loader", "npz"): "lepton_compress.load.data:load_npz",
     ("loader", "wav"): "lepton_compress.load.wav:load_wav",
     ("preprocessing", "audio"): "lepton_compress.preprocess.audio:audio",
     ("loader", "npz"): "lepton_compress.load.npz:load_npz",
