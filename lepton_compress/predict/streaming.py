@@ -42,7 +42,7 @@ def listen(
         told: is given each window as soon as it is heard.
 
     Raises:
-        InputError: the artifact does not take sound, or the stream is shorter than a window.
+        InputError: the artifact does not take sound, or the stream is empty.
     """
     spec = single_input(manual, runner)
     about = manual.inputs.get(spec.name, {})
@@ -72,7 +72,7 @@ def listen(
         heard.append(Heard(start / rate, total / rate, first))
         told(heard[-1])
     if not heard:
-        raise InputError(f"is shorter than one window of {size / rate:g} s", where=_name(source))
+        raise InputError("holds no sound", where=_name(source))
     busy = sum(times)
     return Listening(
         artifact=str(manual.path),
@@ -110,7 +110,8 @@ def _chunks(
             yield whole[start : start + step]
         return
     while held := source.read(2 * step):
-        yield np.frombuffer(held[: len(held) // 2 * 2], "<i2").astype(np.int16)
+        if len(held) > 1:
+            yield np.frombuffer(held[: len(held) // 2 * 2], "<i2").astype(np.int16)
 
 
 def _whole(path: Path, about: Mapping[str, Json], *, convert: bool) -> np.ndarray:
@@ -132,7 +133,7 @@ def _whole(path: Path, about: Mapping[str, Json], *, convert: bool) -> np.ndarra
 def _windows(
     chunks: Iterator[np.ndarray], size: int, step: int
 ) -> Iterator[tuple[int, np.ndarray]]:
-    """Where each whole window starts, and its samples."""
+    """Where each window starts, and its samples."""
     import numpy as np
 
     kept, start = np.zeros(0, np.int16), 0
@@ -141,3 +142,5 @@ def _windows(
         while len(kept) >= size:
             yield start, kept[:size]
             kept, start = kept[step:], start + step
+    if start == 0 and len(kept):  # shorter than a window: filled up, as a short recording is
+        yield 0, np.pad(kept, (0, size - len(kept)))
