@@ -57,6 +57,8 @@ BUILTIN: Mapping[tuple[str, str], str] = {
     ("metric", "mean_average_precision"): "lepton_compress.torch_metrics:mean_average_precision",
     ("loader", "python"): "lepton_compress.load.data:load_python",
     ("loader", "npz"): "lepton_compress.load.npz:load_npz",
+    ("loader", "images"): "lepton_compress.load.images:load_images",
+    ("loader", "idx"): "lepton_compress.load.idx:load_idx",
 }
 
 

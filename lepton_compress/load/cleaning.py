@@ -29,20 +29,22 @@ class Cleaning(Params):
         description="Drop samples that lack a value, stand twice, contradict each other or are "
         "out of range. The result notes which.",
     )
-    low: float | None = Field(None, description="The least value allowed in inputs as they lie.")
-    high: float | None = Field(None, description="The largest.")
     classes: Annotated[int, Field(strict=True, ge=1)] | None = Field(
         None, description="Allowed are the labels from 0 to below this."
     )
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        limits = {"low": self.low, "high": self.high, "classes": self.classes}
-        if not self.clean and any(each is not None for each in limits.values()):
+        low, high = self.limits()
+        if not self.clean and any(each is not None for each in (low, high, self.classes)):
             raise ValueError("limits go with `clean`")
-        if self.low is not None and self.high is not None and self.low > self.high:
-            raise ValueError(f"low {self.low} is above high {self.high}")
+        if low is not None and high is not None and low > high:
+            raise ValueError(f"low {low} is above high {high}")
         return self
+
+    def limits(self) -> tuple[float | None, float | None]:
+        """The least and the largest value allowed in inputs."""
+        return None, None
 
     def kept(self, inputs: Mapping[str, Any], targets: Any = None, **how: Any) -> Cleaned:
         """The samples to keep, as `clean` finds them with these limits; all if not asked to."""
@@ -51,7 +53,19 @@ class Cleaning(Params):
         if not self.clean:
             return Cleaned(np.arange(len(next(iter(inputs.values())))), ())
         allowed = None if self.classes is None else range(self.classes)
-        return clean(inputs, targets, low=self.low, high=self.high, labels=allowed, **how)
+        low, high = self.limits()
+        return clean(inputs, targets, low=low, high=high, labels=allowed, **how)
+
+
+class CleaningOfValues(Cleaning):
+    """The same, of numbers that have limits."""
+
+    low: float | None = Field(None, description="The least value allowed in inputs as they lie.")
+    high: float | None = Field(None, description="The largest.")
+
+    def limits(self) -> tuple[float | None, float | None]:
+        """The least and the largest value allowed in inputs."""
+        return self.low, self.high
 
 
 @dataclass(frozen=True)
