@@ -10,7 +10,7 @@ from lepton_compress import provenance
 from lepton_compress.artifacts import Artifact, Observer, Profile, RunResult
 from lepton_compress.budget import Gate, Gates
 from lepton_compress.errors import InputError
-from lepton_compress.job import load_data
+from lepton_compress.job import artifact_data
 from lepton_compress.recipe import TargetSpec
 from lepton_compress.report.folder import kept_recipe
 
@@ -48,7 +48,7 @@ def remeasure(result: RunResult, gates: Gates, observer: Observer) -> RunResult:
         Subject(each.candidate, each.format, _file(result.folder, each))
         for each in result.artifacts
     ]
-    evaluation = load_data(source).evaluation
+    evaluation = artifact_data(source).evaluation
     found: list[Profile] = []
     for target in source.recipe.targets:
         latency = gates.latency if _holds(gates.latency, target) else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import wave
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +31,12 @@ PARAMETERS: dict[tuple[str, str], dict[str, Any]] = {
     **{("metric", name): {"resamples": 20} for name in ("f1", "precision", "recall", "auroc")},
     **{("metric", name): {"resamples": 20} for name in ("average_precision", "r2")},
     ("metric", "word_error_rate"): {"resamples": 20},
+    ("preprocessing", "audio"): {"rate": 8000},
     ("loader", "python"): {"function": "own.py:load", "args": {"count": 20}},
     ("loader", "images"): {"path": "pictures"},
     ("loader", "idx"): {"images": "images.idx", "labels": "labels.idx"},
     ("loader", "npz"): {"path": "data.npz", "inputs": ["x", "side"], "targets": "y"},
+    ("loader", "wav"): {"path": "sounds", "rate": 8000, "samples": 400},
 }
 
 OWN = """
@@ -72,6 +75,12 @@ def files(folder: Path) -> Path:
     write_pictures(folder / "pictures")
     write_idx(folder / "images.idx", draw.integers(256, size=(40, 4, 5)).astype(np.uint8))
     write_idx(folder / "labels.idx", draw.integers(10, size=40).astype(np.uint8))
+    for index in range(20):
+        place = folder / "sounds" / f"word{index % 2}"
+        place.mkdir(parents=True, exist_ok=True)
+        with wave.open(str(place / f"{index}.wav"), "wb") as file:
+            file.setparams((1, 2, 8000, 0, "NONE", ""))
+            file.writeframes(draw.integers(-9000, 9000, 300).astype("<i2").tobytes())
     return folder
 
 
