@@ -19,7 +19,7 @@ check: $(STAMP)
 	$(BIN)/mypy
 
 models: $(STAMP)
-	$(BIN)/python -m reference_models.digits_cnn.train
+	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m reference_models.train_all
 
 docs: $(STAMP)
 	$(BIN)/python -m docs.generate

@@ -23,7 +23,7 @@ Side = Annotated[int, Field(strict=True, ge=1)]
 class NpzLoader(Shares, CleaningOfValues):
     """Reads arrays of one .npz file and splits them by the recipe's seed."""
 
-    path: str = Field(description="The file, as numpy.savez writes it; see `LEPTON_DATA` above.")
+    path: str = Field(description="The file, as numpy.savez writes it.")
     sha256: Sha256 | None = Field(None, description="That the file must have.")
     inputs: list[str] = Field(min_length=1, description="Arrays that the model takes.")
     targets: str | None = Field(None, description="The array of labels or values to predict.")
