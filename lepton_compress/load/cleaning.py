@@ -105,7 +105,7 @@ def clean(
         inputs: name to one value a sample: an array of shape (samples, ...), or a sequence of
             arrays or texts of any length. All have as many samples.
         targets: one label or array a sample, or None.
-        where: what to name if nothing is left.
+        where: what to name in errors.
         low: the least value allowed in the inputs, itself included.
         high: the largest.
         labels: all labels that are allowed.
@@ -114,7 +114,7 @@ def clean(
             doubles that are dropped.
 
     Raises:
-        InputError: nothing is left.
+        InputError: nothing is left, or more than half lacks a value or is out of range.
     """
     import numpy as np
 
@@ -153,11 +153,13 @@ def clean(
     ]
     dropped = {row for found, _ in told for row in found.rows}
     notes = tuple(found.told(what) for found, what in told if found.rows)
-    if len(dropped) == count:
+    # Most of them wrong are no blemish of the data but a mistake in what is said of it.
+    if len(dropped) == count or 2 * len(missing.rows + outside.rows) > count:
+        left = count - len(dropped)
         raise InputError(
-            f"no sample is left: {'; '.join(notes) or 'there is none'}",
+            f"only {left} of {count} samples are left: {'; '.join(notes) or 'there is none'}",
             where=where,
-            mend="correct the data, or the limits it is held to",
+            mend="correct the data, or the limits and labels that it is held to",
         )
     kept = np.array([row for row in range(count) if row not in dropped], np.int64)
     return Cleaned(kept, notes)

@@ -121,7 +121,11 @@ WRONG: dict[str, tuple[Callable[[Path], Any], dict[str, Any], str]] = {
     ),
     "another size to test": (wider, TEST, r"its samples are uint8\[4, 6\], those of images\.idx"),
     "a shape": (lambda _: None, {"shape": [5, 5]}, r"a sample is \[4, 5\], which cannot be shaped"),
-    "labels of another task": (lambda _: None, {"classes": 1, "low": 256}, "no sample is left"),
+    "labels of another task": (
+        lambda _: None,
+        {"classes": 1, "low": 256},
+        "only 0 of 40 samples are left",
+    ),
 }
 
 
