@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
+import sys
+import types
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +15,7 @@ from torch import nn
 
 from reference_models import card
 from reference_models.classifier import labels
-from reference_models.train_all import HERE, SCRIPTS, trained
+from reference_models.train_all import HERE, SCRIPTS, main, trained
 from reference_models.training import answers, pictures, restored, save
 
 CARD = card.Card(
@@ -107,3 +110,32 @@ def test_the_digits_are_trained_again_to_the_same() -> None:
     assert found
     assert all(right for _, right in found), found
     assert (HERE / "digits_cnn" / "weights.safetensors").read_bytes() == before
+
+
+def test_data_that_is_missing_is_said_in_a_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("LEPTON_DATA", raising=False)
+    monkeypatch.setattr(sys, "argv", ["train_all", "--check", "mnist_cnn"])
+    with pytest.raises(SystemExit) as caught:
+        main()
+    assert caught.value.code == 2
+    assert "mnist_cnn: mnist10k.npz: no such file or folder" in capsys.readouterr().out
+
+
+def test_a_model_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["train_all", "mnist"])
+    with pytest.raises(SystemExit, match="unknown model mnist; known are digits_cnn"):
+        main()
+
+
+def test_what_lies_outside_its_card_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    other = dataclasses.replace(CARD, measured=(card.accuracy("evaluation", [1] * 9, [1] * 9),))
+    script = types.SimpleNamespace(main=lambda folder: card.write(folder, other))
+    monkeypatch.setattr(importlib, "import_module", lambda name: script)
+    monkeypatch.setattr(
+        card, "read", lambda folder: {"net": CARD if folder.parent == HERE else other}
+    )
+    ((line, right),) = trained("digits_cnn", check=True)
+    assert not right
+    assert line == "net, evaluation: accuracy 1.0000, OUTSIDE 0.3006 to 0.9544"
