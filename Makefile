@@ -19,14 +19,14 @@ check: $(STAMP)
 	$(BIN)/mypy
 
 models: $(STAMP)
-	$(BIN)/python -m reference_models.digits_cnn.train
+	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m reference_models.train_all
 
 docs: $(STAMP)
 	$(BIN)/python -m docs.generate
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --config-settings editable_mode=compat --constraint constraints.txt --editable ".[detection,dev,digits,mlflow,plot]"
+	$(BIN)/python -m pip install --quiet --config-settings editable_mode=compat --constraint constraints.txt --editable ".[detection,dev,digits,efficientnet,images,mlflow,plot]"
 	touch $@
 
 results: $(STAMP)

@@ -61,6 +61,8 @@ BUILTIN: Mapping[tuple[str, str], str] = {
     ("loader", "wav"): "lepton_compress.load.wav:load_wav",
     ("preprocessing", "audio"): "lepton_compress.preprocess.audio:audio",
     ("loader", "npz"): "lepton_compress.load.npz:load_npz",
+    ("loader", "images"): "lepton_compress.load.images:load_images",
+    ("loader", "idx"): "lepton_compress.load.idx:load_idx",
 }
 
 
