@@ -49,7 +49,7 @@ STAGES = {
     "compress": {"compress", "graph", "load.forms", "load.external", "statistics"},
     "export": {"export", "graph", "load.forms", "load.external"},
     "verify": {"graph", "load.forms", "statistics", "targets.runner"},
-    "preprocess": {"preprocess", "load.forms", "verify"},
+    "preprocess": {"preprocess", "load.files", "load.forms", "verify"},
     "evaluate": {"statistics", "targets.runner"},
     "behave": {"statistics"},
     "corrupt": set[str](),
@@ -99,6 +99,7 @@ FRAMEWORKS |= {
     "torchmetrics",
     "pycocotools",
 }
+FRAMEWORKS |= {"tokenizers"}
 FRAMEWORKS |= {"jinja2", "markupsafe", "matplotlib", "mlflow"}
 
 IMPLEMENTATIONS = {
@@ -154,6 +155,7 @@ IMPLEMENTATIONS = {
     "compress.weight_stream": {"numpy", "onnx"},
     "load.sound": {"numpy"},
     "preprocess.mel": {"numpy"},
+    "preprocess.tokens": {"numpy"},
     "profile.measure": {"numpy"},
     "profile.places": {"numpy"},
     "profile.process": {"numpy"},

@@ -55,7 +55,14 @@ class Around:
 
     def prepared(self, raw: Dataset) -> Dataset:
         """The samples as the model takes them."""
-        return self._applied(raw, self.before)
+        made = self._applied(raw, self.before)
+        told = [
+            note
+            for name, each in self.before.items()
+            if each.notes is not None
+            for note in each.notes(raw.evaluation.inputs[name])
+        ]
+        return dataclasses.replace(made, notes=(*made.notes, *told))
 
     def _applied(self, raw: Dataset, before: Mapping[str, Preprocessing]) -> Dataset:
         if not before:

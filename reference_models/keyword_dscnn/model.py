@@ -34,7 +34,9 @@ def _normalised(convolution: nn.Conv2d) -> nn.Sequential:
 
 def _separable(width: int) -> nn.Sequential:
     depthwise = nn.Conv2d(width, width, 3, padding=1, groups=width, bias=False)
-    return nn.Sequential(_normalised(depthwise), _normalised(nn.Conv2d(width, width, 1, bias=False)))
+    return nn.Sequential(
+        _normalised(depthwise), _normalised(nn.Conv2d(width, width, 1, bias=False))
+    )
 
 
 def trained() -> KeywordDsCnn:

@@ -33,6 +33,7 @@ PARAMETERS: dict[tuple[str, str], dict[str, Any]] = {
     ("metric", "word_error_rate"): {"resamples": 20},
     ("loader", "python"): {"function": "own.py:load", "args": {"count": 20}},
     ("loader", "npz"): {"path": "data.npz", "inputs": ["x", "side"], "targets": "y"},
+    ("loader", "text"): {"path": "texts.csv"},
     ("loader", "wav"): {"path": "sounds", "rate": 8000, "samples": 400},
 }
 
@@ -69,6 +70,8 @@ def files(folder: Path) -> Path:
     (folder / "own.py").write_text(OWN)
     arrays = {"x": draw.normal(size=(40, 3)), "side": draw.normal(size=(40, 2))}
     np.savez(folder / "data.npz", y=draw.integers(3, size=40), **arrays)  # type: ignore[arg-type]
+    rows = [f"sentence {index},word{index % 2}" for index in range(20)]
+    (folder / "texts.csv").write_text("\n".join(["text,label", *rows]), encoding="utf-8")
     for index in range(20):
         place = folder / "sounds" / f"word{index % 2}"
         place.mkdir(parents=True, exist_ok=True)
