@@ -121,7 +121,11 @@ def _table(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
     properties = _properties(whole)
     yield "| key | value | default | meaning |"
     yield "|---|---|---|---|"
-    for name, field in model.model_fields.items():
+    # What is a model's own stands before what it shares with others.
+    fields = sorted(
+        model.model_fields.items(), key=lambda each: each[0] not in vars(model)["__annotations__"]
+    )
+    for name, field in fields:
         about = properties[name]
         default = "required" if field.is_required() else _default(field.default, about)
         meaning = (field.description or "").replace("|", "\\|")

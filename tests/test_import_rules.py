@@ -26,6 +26,7 @@ FOUNDATION = [
     "accounts",
     "comparison",
     "judgements",
+    "predictions",
     "units",
     "provenance",
     "document",
@@ -36,7 +37,7 @@ FOUNDATION += ["use", "budget", "recipe", "store", "ranges"]
 """Lowest first: each may import those before it, and nothing else."""
 
 FOR_ALL = {"errors", "artifacts", "overviews", "accounts", "units", "provenance", "registry"}
-FOR_ALL |= {"comparison"}
+FOR_ALL |= {"comparison", "predictions"}
 FOR_ALL |= {"budget", "judgements", "recipe", "store", "ranges"}
 """What every stage may import."""
 
@@ -63,6 +64,7 @@ STAGES = {
     # It reads what the loaders and the report wrote, by their own readers.
     "inspect": {"inspect", "graph", "load.forms", "load.model", "load.references", "load.weights"}
     | {"report.folder"},
+    "predict": {"predict", "preprocess", "load.sound", "targets.runner"},
     # It reads a run and its recipe's data as those who wrote and used them do.
     "explain": {"explain", "graph", "job", "load.forms", "load.model", "report.folder"},
     # It brings old results up to date, which lack what follows from the rest.
@@ -77,6 +79,8 @@ COMPOSERS += [
     "scaffold",
     "behaving",
     "verifying",
+    "predicting",
+    "verifying",
     "pipeline",
     "library",
     "remeasure",
@@ -85,7 +89,7 @@ COMPOSERS += [
 ]
 """They put the stages together. Each may import every stage, and the composers before it."""
 
-TERMINAL = ["boundary", "options", "gate_command", "commands", "reporting", "cli"]
+TERMINAL = ["boundary", "options", "gate_command", "asking", "commands", "reporting", "cli"]
 """The command line. It may import everything; nothing else may import it."""
 
 PLACED = {*FOUNDATION, *STAGES, *COMPOSERS, *TERMINAL}

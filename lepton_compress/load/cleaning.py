@@ -4,11 +4,14 @@ told."""
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Self
+
+from pydantic import Field, model_validator
 
 from lepton_compress.errors import InputError
+from lepton_compress.registry import Params
 
 if TYPE_CHECKING:
     import numpy as np
@@ -18,12 +21,45 @@ if TYPE_CHECKING:
 _SHOWN = 60
 
 
+class Cleaning(Params):
+    """What a loader drops before it splits."""
+
+    clean: bool = Field(
+        True,
+        description="Drop samples that lack a value, stand twice, contradict each other or are "
+        "out of range. The result notes which.",
+    )
+    low: float | None = Field(None, description="The least value allowed in inputs as they lie.")
+    high: float | None = Field(None, description="The largest.")
+    classes: Annotated[int, Field(strict=True, ge=1)] | None = Field(
+        None, description="Allowed are the labels from 0 to below this."
+    )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        limits = {"low": self.low, "high": self.high, "classes": self.classes}
+        if not self.clean and any(each is not None for each in limits.values()):
+            raise ValueError("limits go with `clean`")
+        if self.low is not None and self.high is not None and self.low > self.high:
+            raise ValueError(f"low {self.low} is above high {self.high}")
+        return self
+
+    def kept(self, inputs: Mapping[str, Any], targets: Any = None, **how: Any) -> Cleaned:
+        """The samples to keep, as `clean` finds them with these limits; all if not asked to."""
+        import numpy as np
+
+        if not self.clean:
+            return Cleaned(np.arange(len(next(iter(inputs.values())))), ())
+        allowed = None if self.classes is None else range(self.classes)
+        return clean(inputs, targets, low=self.low, high=self.high, labels=allowed, **how)
+
+
 @dataclass(frozen=True)
 class Cleaned:
     """What is left.
 
     Attributes:
-        rows: (kept,) int64, the samples to keep, in order.
+        rows: (kept,) int64, the samples to keep, ascending.
         notes: what was dropped, for the user; none if nothing was.
     """
 
@@ -40,6 +76,7 @@ def clean(
     high: float | None = None,
     labels: Collection[Any] | None = None,
     named: Callable[[int], str] = "sample {}".format,
+    order: Iterable[int] | None = None,
 ) -> Cleaned:
     """Find the samples to keep.
 
@@ -49,7 +86,6 @@ def clean(
     alike in all, every one but the first. Samples are alike if they are so bit for bit.
 
     Run it on all samples before they are split: one that stands twice may end up in two splits.
-    Samples that should rather be kept than their doubles (those to evaluate on) go first.
 
     Args:
         inputs: name to one value a sample: an array of shape (samples, ...), or a sequence of
@@ -60,6 +96,8 @@ def clean(
         high: the largest.
         labels: all labels that are allowed.
         named: what to call a sample in notes, by its index.
+        order: in which to look at the samples. Those to evaluate on go first, so that it is their
+            doubles that are dropped.
 
     Raises:
         InputError: nothing is left.
@@ -68,7 +106,7 @@ def clean(
 
     count = len(next(iter(inputs.values())))
     missing, outside, first, others = _Found(), _Found(), dict[bytes, int](), dict[int, list[int]]()
-    for row in range(count):
+    for row in range(count) if order is None else order:
         sample = {name: values[row] for name, values in inputs.items()}
         target = None if targets is None else targets[row]
         empty = next((name for name, value in sample.items() if _missing(value)), None)

@@ -31,6 +31,8 @@ class Around:
         behind: the recipe's uses, bound to an output when there is one.
         folder: that files are relative to.
         where: how to name an entry of `postprocess` in an error.
+        hosts: of what is done before the artifact, by input: the plug-in and its parameters, with
+            files named as they travel.
         mark: changes when anything that either computes does; empty if there is neither.
     """
 
@@ -38,6 +40,7 @@ class Around:
     behind: tuple[PostprocessingUse, ...] = ()
     folder: Path = Path()
     where: Callable[[int], str] = str
+    hosts: Mapping[str, dict[str, Json]] = dataclasses.field(default_factory=dict)
     mark: str = ""
 
     def __bool__(self) -> bool:
@@ -116,7 +119,10 @@ class Around:
     def about(self, outputs: Sequence[TensorSpec]) -> dict[str, Json]:
         """What `predict` needs to know, as JSON."""
         return {
-            "inputs": {name: dict(each.about) for name, each in self.before.items()},
+            "inputs": {
+                name: {**each.about, **self.hosts.get(name, {})}
+                for name, each in self.before.items()
+            },
             "outputs": {name: dict(each.about) for name, each in self.bind(outputs).items()},
         }
 
@@ -131,6 +137,7 @@ def bind(source: Source, raw: Dataset) -> Around:
     if not recipe.preprocess and not recipe.postprocess:
         return Around()
     before: dict[str, Preprocessing] = {}
+    hosts: dict[str, dict[str, Json]] = {}
     marks: list[Any] = []
     names = list(raw.train.inputs)
     for index, use in enumerate(recipe.preprocess):
@@ -147,6 +154,8 @@ def bind(source: Source, raw: Dataset) -> Around:
             place = f"{where}: {error.where}" if error.where not in ("", where) else where
             raise InputError(error.problem, where=place, mend=error.mend) from error
         before[name] = made
+        if made.build is None:
+            hosts[name] = _host(use.name, params, spec)
         held = [file_digest(file) for file in made.files]
         marks.append([use.name, params.model_dump(mode="json"), code_digest(plugin.function), held])
     for index, after in enumerate(recipe.postprocess):
@@ -160,8 +169,19 @@ def bind(source: Source, raw: Dataset) -> Around:
         tuple(recipe.postprocess),
         source.folder,
         lambda index: source.where("postprocess", index),
+        hosts,
         digest(marks),
     )
+
+
+def _host(name: str, params: registry.Params, raw: TensorSpec) -> dict[str, Json]:
+    given = params.model_dump(mode="json")
+    held = {key: Path(value).name for key, value in given.items() if value in params.files()}
+    return {
+        "plugin": name,
+        "parameters": {**given, **held},
+        "raw": [raw.dtype, list(raw.shape[1:])],
+    }
 
 
 def _digest(file: Path, where: str) -> str:

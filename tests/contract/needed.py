@@ -31,6 +31,7 @@ PARAMETERS: dict[tuple[str, str], dict[str, Any]] = {
     **{("metric", name): {"resamples": 20} for name in ("f1", "precision", "recall", "auroc")},
     **{("metric", name): {"resamples": 20} for name in ("average_precision", "r2")},
     ("metric", "word_error_rate"): {"resamples": 20},
+    ("preprocessing", "audio"): {"rate": 8000},
     ("loader", "python"): {"function": "own.py:load", "args": {"count": 20}},
     ("loader", "npz"): {"path": "data.npz", "inputs": ["x", "side"], "targets": "y"},
     ("loader", "text"): {"path": "texts.csv"},
