@@ -73,6 +73,25 @@ def bag_of_words(train: tuple[list[str], np.ndarray], held: list[str]) -> np.nda
     return found
 
 
+def log_count_ratios(ids: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """How much likelier a token is in a positive sentence than in a negative one: naive Bayes'
+    logarithms of ratios (Wang and Manning, 2012), float32 (vocabulary).
+
+    Args:
+        ids: int64 (sentences, length), 0 behind the end.
+        labels: (sentences) of 0 and 1.
+    """
+    shares = []
+    for label in (0, 1):
+        held = np.zeros(VOCABULARY)
+        for row in ids[labels == label]:
+            held[np.unique(row)] += 1
+        shares.append((held + 1) / (held + 1).sum())
+    made: np.ndarray = np.log(shares[1] / shares[0]).astype(np.float32)
+    made[:2] = 0  # padding, and what is unknown
+    return made
+
+
 def smoothed(outputs: list[Tensor], _: dict[str, Tensor], targets: Tensor | None) -> Tensor:
     """Cross-entropy with labels smoothed by 10 % (Szegedy et al., 2016)."""
     if targets is None:
@@ -81,9 +100,19 @@ def smoothed(outputs: list[Tensor], _: dict[str, Tensor], targets: Tensor | None
 
 
 def train_and_write(
-    name: str, about: str, make: Callable[[], nn.Module], schedule: Schedule, folder: Path
+    name: str,
+    about: str,
+    make: Callable[[np.ndarray], nn.Module],
+    schedule: Schedule,
+    folder: Path,
+    *notes: str,
 ) -> None:
-    """Train, compare with the bag of words, and write the tokenizer, the weights and the card."""
+    """Train, compare with the bag of words, and write the tokenizer, the weights and the card.
+
+    Args:
+        make: gives the network; may begin at `log_count_ratios` of the tokens.
+        notes: of the card.
+    """
     parts = load()
     words = {
         split: [each.tobytes().rstrip(b"\0").decode() for each in parts[split]["inputs"]["text"]]
@@ -94,7 +123,9 @@ def train_and_write(
         split: tokens(parts[split]["inputs"]["text"], folder) for split in ("train", "evaluation")
     }
     labels, wanted = parts["train"]["targets"], parts["evaluation"]["targets"]
-    made = fit(make, Split({"ids": given["train"]}, labels), schedule, label=name, loss=smoothed)
+    ratios = log_count_ratios(given["train"], labels)
+    split = Split({"ids": given["train"]}, labels)
+    made = fit(lambda: make(ratios), split, schedule, label=name, loss=smoothed)
     found = answers(made.module, {"ids": given["evaluation"]}).argmax(1)
     simple = bag_of_words((words["train"], labels), words["evaluation"])
     parameters, macs = card.size(made.module, {"ids": given["evaluation"]})
@@ -116,7 +147,7 @@ def train_and_write(
             macs=macs,
             bytes=save(made.module, folder),
             seconds=made.seconds,
-            notes=(NOTE,),
+            notes=(NOTE, *notes),
         ),
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -29,6 +30,19 @@ def embedding(vocabulary: int, width: int) -> nn.Embedding:
         made.weight.normal_(std=0.1)
         made.weight[0] = 0
     return made
+
+
+def begin_with(embed: nn.Embedding, scores: nn.Linear, ratios: np.ndarray) -> None:
+    """Let training begin at naive Bayes: the first feature of a token is its logarithm of ratios,
+    and the scores of two classes add up its mean.
+
+    Args:
+        scores: takes the mean of the embeddings last.
+        ratios: float32 (vocabulary).
+    """
+    with torch.no_grad():
+        embed.weight[:, 0] = torch.from_numpy(ratios)
+        scores.weight[:, -embed.embedding_dim] = torch.tensor([-3.0, 3.0])
 
 
 def mean(values: torch.Tensor, there: torch.Tensor) -> torch.Tensor:

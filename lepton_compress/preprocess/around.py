@@ -54,18 +54,17 @@ class Around:
     def given(self, raw: Dataset) -> Dataset:
         """The samples as the artifact takes them: raw, but for what is done on the host."""
         host = {name: each for name, each in self.before.items() if each.build is None}
-        return self._applied(raw, host)
-
-    def prepared(self, raw: Dataset) -> Dataset:
-        """The samples as the model takes them."""
-        made = self._applied(raw, self.before)
         told = [
             note
             for name, each in self.before.items()
             if each.notes is not None
             for note in each.notes(raw.evaluation.inputs[name])
         ]
-        return dataclasses.replace(made, notes=(*made.notes, *told))
+        return dataclasses.replace(self._applied(raw, host), notes=(*raw.notes, *told))
+
+    def prepared(self, raw: Dataset) -> Dataset:
+        """The samples as the model takes them."""
+        return self._applied(raw, self.before)
 
     def _applied(self, raw: Dataset, before: Mapping[str, Preprocessing]) -> Dataset:
         if not before:

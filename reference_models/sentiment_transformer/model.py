@@ -25,7 +25,7 @@ class SentimentTransformer(nn.Module):
         layers: int = 1,
     ) -> None:
         super().__init__()
-        self.forget = WordDropout(0.3)
+        self.forget = WordDropout(0.4)
         self.embed = embedding(vocabulary, width)
         self.positions = nn.Parameter(0.02 * torch.randn(length, width))
         self.layers = nn.ModuleList(Layer(width, heads) for _ in range(layers))
