@@ -415,6 +415,91 @@ class Load:
 
 
 @dataclass(frozen=True)
+class Callers:
+    """Several callers of one loaded artifact at the same time, none of which ever pauses.
+
+    Attributes:
+        callers: how many.
+        cpus: how many processors they could use; 0 where that is not known.
+        calls: of all of them.
+        throughput: samples a second of all of them.
+        throughput_interval: its 95 % bootstrap interval.
+        latency: of one call among the others, in seconds: percentile name to value; a percentile
+            without enough calls behind it is absent.
+        interval: percentile name to its 95 % bootstrap interval, in seconds.
+    """
+
+    callers: int
+    cpus: int
+    calls: int
+    throughput: float
+    throughput_interval: tuple[float, float]
+    latency: dict[str, float]
+    interval: dict[str, tuple[float, float]]
+
+
+@dataclass(frozen=True)
+class OperatorTime:
+    """Operators of one type in a pass under the runtime's profiler.
+
+    The profiler adds to every node, so that these times are for comparing with each other: they
+    are no samples of `Profile.latency`, and do not sum up to it.
+
+    Attributes:
+        dtype: element types of the first input and output, as "uint8" or "float32>uint8".
+        nodes: how many there are in the graph that the runtime made.
+        seconds: that all of them take in one call.
+        share: of the time of all operators.
+    """
+
+    operator: str
+    dtype: str
+    nodes: int
+    seconds: float
+    share: float
+
+
+@dataclass(frozen=True)
+class Trial:
+    """Settings of a runtime's session beside its default, in rounds with it.
+
+    Attributes:
+        settings: what differs from the default, in the runtime's own names.
+        number: 1 where each was tried alone, 2 where the best were measured again.
+        ratio: median of the round-by-round ratios of latency to the default's.
+        ratio_interval: its 95 % bootstrap interval.
+        noise: the same ratio of the default against itself.
+        faster: by more than that, with the whole interval.
+        reason: why it does not count.
+    """
+
+    settings: dict[str, Json]
+    number: int
+    ratio: float | None
+    ratio_interval: tuple[float, float] | None
+    noise: float | None
+    faster: bool
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """The search for better settings of a runtime's session.
+
+    Attributes:
+        settings: what to change of the default; empty where nothing is faster beyond noise.
+        ratio: latency with them over the default's, as measured the second time.
+        ratio_interval: its 95 % bootstrap interval.
+    """
+
+    settings: dict[str, Json] = field(default_factory=dict)
+    ratio: float | None = None
+    ratio_interval: tuple[float, float] | None = None
+    trials: tuple[Trial, ...] = ()
+    reason: str = ""
+
+
+@dataclass(frozen=True)
 class Profile:
     """What an artifact costs on a target.
 
@@ -433,6 +518,11 @@ class Profile:
         throughput: samples a second of one caller that never pauses.
         throughput_interval: its 95 % bootstrap interval.
         loads: the times of requests that arrive at the rates that were asked for.
+        callers: what callers at the same time got, for the numbers of them that were asked for.
+        operators: where the time goes, the slowest first, measured under the runtime's profiler;
+            empty for a runtime without one.
+        session: settings of the runtime's session under which everything here was measured.
+        tuning: the search for better ones, where it was asked for.
         unreached: that it failed says nothing of the artifact: the device was not reached, or
             lacks something.
         device: the machine it ran on, as `RunResult.environment` tells one, with its `host`;
@@ -463,6 +553,10 @@ class Profile:
     loads: tuple[Load, ...] = ()
     unreached: bool = False
     device: dict[str, Json] = field(default_factory=dict)
+    callers: tuple[Callers, ...] = ()
+    operators: tuple[OperatorTime, ...] = ()
+    session: dict[str, Json] = field(default_factory=dict)
+    tuning: Tuning | None = None
 
 
 class Status(enum.StrEnum):

@@ -54,7 +54,9 @@ class Gate(Params):
     """A limit. Short form: the limit alone."""
 
     strict: Truth = Field(
-        False, description="Judge by the whole confidence interval instead of the measured point."
+        False,
+        description="Judge by the whole confidence interval instead of the measured point. A time "
+        "beyond the limit by the point alone is inconclusive without it too.",
     )
     targets: list[TargetName] = Field([], description="Only on these targets; empty means on each.")
 

@@ -1,7 +1,9 @@
 """Judging and choosing: pure functions of measured values. No I/O, no framework.
 
 A gate is judged by the measured point, or under `strict` by the whole confidence interval. What
-was not measured never passes.
+was not measured never passes. A time that is beyond its limit by the point alone is inconclusive:
+accuracy is the same each time that it is computed, a time is not, and its point is a coin where the
+limit lies within the interval.
 """
 
 from __future__ import annotations
@@ -239,6 +241,11 @@ def _status(reading: Reading, limit: float, *, strict: bool, shown: Shower) -> t
     if not strict:
         good = reading.observed <= limit if reading.at_most else reading.observed >= limit
         said = f"{shown(reading.observed)}{under}, {bound} asked"
+        if not good and reading.timed and reading.interval is not None:
+            low, high = reading.interval
+            if low <= limit <= high:
+                held = f"the limit lies within its interval, {shown(low)} to {shown(high)}"
+                return Status.INCONCLUSIVE, f"{said}, but {held}"
         return (Status.PASS if good else Status.FAIL), said
     if reading.interval is None:
         return Status.INCONCLUSIVE, "it has no confidence interval to be strict about"

@@ -8,7 +8,7 @@
     verify              each artifact against what it was made from        verify.py
     evaluate            the metrics on the artifact, sample by sample      evaluate.py
     behaviours          what changed by sample, class, slice and noise     behaving.py
-    profile             latency and memory, side by side with the baseline profile/
+    profile             latency and memory, beside the baseline            measuring.py, profile/
     judge, select       the gates, and the winner for each target          gate.py
     front               the artifacts that no other one beats              front.py
     write               the run folder                                     report/
@@ -23,10 +23,9 @@ import logging
 import math
 import shutil
 import time
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lepton_compress import branches, evaluate, front, gate, provenance, registry, verifying
 from lepton_compress.artifacts import (
@@ -34,7 +33,6 @@ from lepton_compress.artifacts import (
     Front,
     Model,
     Observer,
-    Profile,
     RunResult,
     Score,
     TensorSpec,
@@ -45,14 +43,12 @@ from lepton_compress.errors import InputError, PluginError
 from lepton_compress.job import Job, check_model, open_job
 from lepton_compress.keys import evaluate_key, export_key
 from lepton_compress.load import external, forms
+from lepton_compress.measuring import profiles
 from lepton_compress.recipe import BASELINE, TargetSpec, read
 from lepton_compress.report import folder as run_folder
 from lepton_compress.report.silent import Silent
 from lepton_compress.store import Store
 from lepton_compress.verifying import Exported
-
-if TYPE_CHECKING:
-    import numpy as np
 
 _log = logging.getLogger(__name__)
 
@@ -111,7 +107,14 @@ def execute(job: Job, store: Store, out: Path | None, observer: Observer) -> Run
         scores=scores,
         behaviours=behaviours(job, store, [each.held for each in exported], scores, predictor),
         coverages=coverages(job, store, [each.held for each in exported], told),
-        profiles=_profile(job, exported, told),
+        profiles=profiles(
+            job.source,
+            job.recipe.gates,
+            [(each.artifact, each.file) for each in exported],
+            job.given.evaluation,
+            seed=job.recipe.seed,
+            observer=told,
+        ),
     )
     verdicts = gate.judge(job.recipe, measured)
     chosen = gate.select(job.recipe, measured, verdicts)
@@ -293,44 +296,3 @@ def _scores(job: Job, store: Store, exported: Exported, predictor: Predictor) ->
         # Two candidates may be byte-identical and share the entry.
         found.append(replace(score, candidate=artifact.candidate, format=artifact.format))
     return found
-
-
-def _profile(job: Job, exported: list[Exported], observer: Observer) -> list[Profile]:
-    """Every artifact on every target, side by side with the baseline."""
-    from lepton_compress.profile.measure import Limits, Subject, measure
-
-    found = []
-    for target in job.recipe.targets:
-        subjects = [Subject(e.artifact.candidate, e.artifact.format, e.file) for e in exported]
-        gates = job.recipe.gates
-        latency, ratio = (
-            each if each and each.holds_on(target.name) else None
-            for each in (gates.latency, gates.latency_ratio)
-        )
-        found += measure(
-            subjects,
-            baseline=BASELINE,
-            target=target,
-            inputs=_batch(job, exported[0].artifact, target),
-            limits=Limits(
-                latency=latency.limit if latency else None,
-                percentile=gates.latency.percentile if gates.latency else "p50",
-                ratio=ratio.limit if ratio else None,
-            ),
-            rounds=job.recipe.measure.rounds,
-            cap=job.recipe.measure.cap,
-            seed=job.recipe.seed,
-            observer=observer,
-            rates=job.recipe.rates(target.name),
-            folder=job.source.folder,
-        )
-    return found
-
-
-def _batch(job: Job, artifact: Artifact, target: TargetSpec) -> Mapping[str, np.ndarray]:
-    """One batch for a target, from the evaluation samples, repeated where there are too few."""
-    import numpy as np
-
-    split = job.given.evaluation.named([spec.name for spec in artifact.inputs])
-    rows = np.arange(target.batch) % len(split)
-    return {name: np.ascontiguousarray(array[rows]) for name, array in split.inputs.items()}

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import NormalDist
 
 from lepton_compress.artifacts import (
@@ -93,6 +93,7 @@ class Reading:
         samples: how many the interval rests on; 0 where more would not narrow it.
         unit: what those are.
         about: which part of the data it is about; empty for all of it.
+        timed: whether it is a time, of which the next measurement gives another value.
     """
 
     observed: float | None
@@ -103,11 +104,19 @@ class Reading:
     samples: int = 0
     unit: str = "samples"
     about: str = ""
+    timed: bool = False
 
 
 def exact(value: float, *, at_most: bool = True, share: bool = False) -> Reading:
     """A value without any uncertainty."""
     return Reading(float(value), (float(value), float(value)), at_most, share=share)
+
+
+def timed(
+    observed: float | None, interval: Interval | None, rounds: int, missing: str = ""
+) -> Reading:
+    """A time, or what follows from times."""
+    return Reading(observed, interval, True, missing, samples=rounds, unit="rounds", timed=True)
 
 
 def absent(why: str) -> Reading:
@@ -235,15 +244,14 @@ def _profile(name: str, gate: Gate, profile: Profile) -> Reading:
     if isinstance(gate, LatencyGate):
         observed = profile.latency.get(gate.percentile)
         missing = f"{profile.samples} samples are too few for {gate.percentile}"
-        held = profile.interval.get(gate.percentile)
-        return Reading(observed, held, missing=missing, samples=profile.rounds, unit="rounds")
+        return timed(observed, profile.interval.get(gate.percentile), profile.rounds, missing)
     if name == "latency_ratio":
-        held, missing = profile.ratio_interval, "the baseline has no latency"
-        return Reading(profile.ratio, held, missing=missing, samples=profile.rounds, unit="rounds")
+        missing = "the baseline has no latency"
+        return timed(profile.ratio, profile.ratio_interval, profile.rounds, missing)
     if name == "throughput":
         value, held = profile.throughput, profile.throughput_interval
-        missing, rounds = "was not measured", profile.rounds
-        return Reading(value, held, False, missing=missing, samples=rounds, unit="rounds")
+        made = timed(value, held, profile.rounds, "was not measured")
+        return replace(made, at_most=False)
     if name == "cold_start":
         return Reading(profile.cold_start, None, missing="not measured")
     peak = profile.peak_memory
@@ -260,7 +268,7 @@ def _load(gate: LoadGate, profile: Profile) -> Reading:
     one, name = found[-1], gate.percentile
     missing = f"{one.arrivals} arrivals are too few for {name}"
     held, about = one.interval.get(name), f"arrivals at {show_rate(one.rate)}"
-    return Reading(one.latency.get(name), held, missing=missing, about=about)
+    return Reading(one.latency.get(name), held, missing=missing, about=about, timed=True)
 
 
 def groups(

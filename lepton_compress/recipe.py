@@ -29,7 +29,7 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, core_schema
 
 from lepton_compress import registry
-from lepton_compress.budget import Gates, Name, ScoreGate, Section, covers
+from lepton_compress.budget import Gates, Name, ScoreGate, Section, Truth, covers
 from lepton_compress.document import Document, Key, read_document, show
 from lepton_compress.errors import MissingExtraError, RecipeError, quote
 from lepton_compress.findings import Finding, FindingsError, explain
@@ -249,6 +249,18 @@ class Measure(Params):
         description="Arrivals a second, as `50/s`: the time of requests that arrive by themselves, "
         "waiting included. A thousand of each artifact, so `50/s` takes 20 s. What gates ask for "
         "is measured anyway.",
+    )
+    callers: Annotated[list[Count], AfterValidator(_distinct)] = Field(
+        [],
+        description="Numbers of callers at the same time, as `[1, 4]`: samples a second of all, "
+        "and the time of a call among the others. Each caller has as many processors as the "
+        "target has `threads`, as far as there are any.",
+    )
+    tune: Truth = Field(
+        False,
+        description="Try settings of the runtime's session for every artifact (fewer threads, "
+        "graph optimisation, execution mode, memory arena, spinning), and note those that are "
+        "faster in the results and in `manifest.json`.",
     )
 
 

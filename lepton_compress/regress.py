@@ -15,7 +15,7 @@ from typing import Any
 from lepton_compress.artifacts import Artifact, Profile, RunResult, Score, Verdict
 from lepton_compress.budget import Regression
 from lepton_compress.gate import decide
-from lepton_compress.readings import Measured, Reading, absent, exact, known, wilson
+from lepton_compress.readings import Measured, Reading, absent, exact, known, timed, wilson
 
 PREFIX = "regression."
 
@@ -149,4 +149,4 @@ def _quotient(
             other_side = math.log(then_interval[other] / then)
             ends.append(math.hypot(mine, other_side))
         interval = (value * math.exp(-ends[0]), value * math.exp(ends[1]))
-    return Reading(value, interval, samples=rounds, unit="rounds")
+    return timed(value, interval, rounds)

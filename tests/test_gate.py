@@ -93,7 +93,7 @@ class TestPoint:
     @pytest.mark.parametrize(
         ("gate", "at", "beyond", "shown"),
         [
-            ("latency", "1 ms", "0.9 ms", "1.00 ms, at most 900 us asked"),
+            ("latency", "1 ms", "0.8 ms", "1.00 ms, at most 800 us asked"),
             ("latency_ratio", "1x", "0.9x", "1.00x, at most 0.90x asked"),
             ("cold_start", "0.2 s", "0.1 s", "200 ms, at most 100 ms asked"),
             ("peak_memory", "5 MB", "4 MB", "5.00 MB, at most 4.00 MB asked"),
@@ -123,6 +123,39 @@ class TestPoint:
         for strict in (False, True):
             asked = {"limit": "0 %", "strict": strict}
             assert verdict(found, "drop", "baseline", drop=asked).status is Status.PASS
+
+
+class TestTimes:
+    """A time beyond its limit fails only with the whole of its interval, strictly or not."""
+
+    @pytest.mark.parametrize(
+        ("gate", "passes", "open_", "fails"),
+        [
+            ("latency", "1 ms", "0.95 ms", "0.85 ms"),
+            ("latency_ratio", "1x", "0.99x", "0.97x"),
+            ("throughput", "1000/s", "1050/s", "1200/s"),
+            ("latency_at", "5 ms", "4.8 ms", "4.4 ms"),
+        ],
+    )
+    def test_the_point_passes_and_the_interval_fails(
+        self, gate: str, passes: str, open_: str, fails: str
+    ) -> None:
+        found = measured("baseline", "a", profiles=[profile("baseline"), profile("a")])
+        for limit, status in ((passes, "PASS"), (open_, "INCONCLUSIVE"), (fails, "FAIL")):
+            assert verdict(found, gate, **{gate: limit}).status == status
+
+    def test_an_open_one_says_why_and_how_many_rounds_would_decide(self) -> None:
+        slow = profile("a", 1.06, rounds=40, ratio_interval=(1.02, 1.10))
+        found = measured("baseline", "a", profiles=[profile("baseline"), slow])
+        made = verdict(found, "latency_ratio", latency_ratio="1.05x")
+        assert made.reason == (
+            "1.06x, at most 1.05x asked, but the limit lies within its interval, 1.02x to 1.10x; "
+            "about 640 rounds would decide"
+        )
+        assert made.needed == 640
+
+    def test_a_single_value_without_an_interval_is_judged_by_itself(self) -> None:
+        assert verdict(measured("a"), "cold_start", cold_start="0.1 s").status is Status.FAIL
 
 
 class TestStrict:

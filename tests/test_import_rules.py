@@ -66,7 +66,8 @@ STAGES = {
     | {"report.folder"},
     "predict": {"predict", "preprocess", "load.sound", "targets.runner"},
     # It reads a run and its recipe's data as those who wrote and used them do.
-    "explain": {"explain", "graph", "job", "load.forms", "load.model", "report.folder"},
+    "explain": {"explain", "graph", "job", "load.forms", "load.model", "report.folder"}
+    | {"targets.onnxruntime_session"},
     # It brings old results up to date, which lack what follows from the rest.
     "report": {"report", "front", "outcomes"},
 }
@@ -74,19 +75,9 @@ STAGES = {
 
 COMPOSERS = ["job", "branches", "keys", "plan", "requirements", "plugins", "doctor", "cache"]
 COMPOSERS += ["compare", "joined", "tracking"]
-COMPOSERS += ["devices"]
-COMPOSERS += [
-    "scaffold",
-    "behaving",
-    "verifying",
-    "predicting",
-    "verifying",
-    "pipeline",
-    "library",
-    "remeasure",
-    "judging",
-    "__init__",
-]
+COMPOSERS += ["devices", "measuring"]
+COMPOSERS += ["scaffold", "behaving", "verifying", "predicting", "pipeline", "library"]
+COMPOSERS += ["remeasure", "judging", "__init__"]
 """They put the stages together. Each may import every stage, and the composers before it."""
 
 TERMINAL = ["boundary", "options", "gate_command", "asking", "commands", "reporting", "cli"]
@@ -160,10 +151,14 @@ IMPLEMENTATIONS = {
     "load.sound": {"numpy"},
     "preprocess.mel": {"numpy"},
     "preprocess.tokens": {"numpy"},
+    "profile.extras": {"numpy"},
+    "profile.lanes": {"numpy"},
     "profile.measure": {"numpy"},
     "profile.places": {"numpy"},
     "profile.process": {"numpy"},
     "profile.rates": {"numpy"},
+    "profile.session": {"numpy"},
+    "profile.tune": {"numpy"},
     "statistics": {"numpy"},
 }
 """The modules that import a framework when they are imported. All others do so on use."""

@@ -127,7 +127,8 @@ class TestAgainst:
     def test_each_way_of_being_worse_is_found(self, tmp_path: Path) -> None:
         now = good()
         slow = tuple(
-            replace(each, ratio=0.6) if each.ratio == 0.5 else each for each in now.profiles
+            replace(each, ratio=0.6, ratio_interval=(0.59, 0.61)) if each.ratio == 0.5 else each
+            for each in now.profiles
         )
         fat = tuple(
             replace(each, bytes=70_000) if each.candidate == "int8" else each

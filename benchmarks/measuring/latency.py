@@ -18,7 +18,9 @@ from benchmarks.measuring.subjects import WIDTH
 from lepton_compress.artifacts import Profile
 from lepton_compress.budget import Gates
 from lepton_compress.gate import judge_gates
-from lepton_compress.profile.measure import Limits, Subject, measure
+from lepton_compress.profile.lanes import Subject
+from lepton_compress.profile.measure import measure
+from lepton_compress.profile.session import Limits
 from lepton_compress.readings import Measured
 from lepton_compress.recipe import TargetSpec
 from lepton_compress.report.silent import Silent

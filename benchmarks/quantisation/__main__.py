@@ -25,7 +25,9 @@ from lepton_compress.artifacts import Model, Profile, Split
 from lepton_compress.evaluate import predict
 from lepton_compress.export.lower import lower
 from lepton_compress.load.forms import input_specs
-from lepton_compress.profile.measure import Limits, Subject, measure
+from lepton_compress.profile.lanes import Subject
+from lepton_compress.profile.measure import measure
+from lepton_compress.profile.session import Limits
 from lepton_compress.recipe import TargetSpec
 from lepton_compress.report.silent import Silent
 from lepton_compress.statistics import (

@@ -27,7 +27,9 @@ from lepton_compress.compress.account import signal_to_noise
 from lepton_compress.evaluate import predict
 from lepton_compress.export.lower import OPSET, clean
 from lepton_compress.load import forms
-from lepton_compress.profile.measure import Limits, Subject, measure
+from lepton_compress.profile.lanes import Subject
+from lepton_compress.profile.measure import measure
+from lepton_compress.profile.session import Limits
 from lepton_compress.recipe import TargetSpec
 from lepton_compress.report.silent import Silent
 from lepton_compress.targets.onnxruntime_cpu import onnxruntime_cpu

@@ -8,13 +8,13 @@ import json
 import statistics
 import tempfile
 import time
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from lepton_compress.explain.runtime_graph import RuntimeNode, read, session_options
+from lepton_compress.targets.onnxruntime_session import faster_half, kernels
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,15 +25,11 @@ WARM_UP = 5
 CAP = 3.0
 """Seconds after which no more runs are started."""
 RUNS = 60
-_KERNEL = "_kernel_time"
-_MICRO = 1e-6
-_SHORT = {"float": "float32", "double": "float64"}
 
 
 @dataclass(frozen=True)
 class Kernel:
-    """One node as it ran: `seconds` is the mean over the faster half of the runs. Times come in
-    whole microseconds, so that only a mean can tell short ones apart."""
+    """One node as it ran, see `onnxruntime_session.kernels`."""
 
     name: str
     operator: str
@@ -69,40 +65,8 @@ def profile(path: Path, feeds: Feeds, *, runs: int = WARM_UP + RUNS) -> Profiled
             if run > WARM_UP and time.perf_counter() > end:
                 break
         events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
-        return Profiled(read(written), _kernels(events))
-
-
-def _kernels(events: Sequence[Mapping[str, Any]]) -> tuple[Kernel, ...]:
-    """Every node of the profile once."""
-    taken: defaultdict[tuple[str, str], list[float]] = defaultdict(list)
-    about: dict[tuple[str, str], Mapping[str, Any]] = {}
-    for event in events:
-        name = str(event.get("name", ""))
-        if event.get("cat") == "Node" and name.endswith(_KERNEL):
-            key = (name.removesuffix(_KERNEL), str(event["args"].get("node_index", "")))
-            taken[key].append(event["dur"] * _MICRO)
-            about[key] = event["args"]
-    return tuple(
-        Kernel(
-            name=key[0],
-            operator=str(about[key]["op_name"]),
-            takes=_dtype(about[key].get("input_type_shape")),
-            gives=_dtype(about[key].get("output_type_shape")),
-            seconds=statistics.fmean(_usual(seconds[WARM_UP:] or seconds)),
-        )
-        for key, seconds in taken.items()
-    )
-
-
-def _usual(seconds: list[float]) -> list[float]:
-    """The faster half: in the other, something else may have had the processor."""
-    return sorted(seconds)[: max(1, len(seconds) // 2)]
-
-
-def _dtype(tensors: Any) -> str:
-    """Element type of the first tensor in an event's list of `{type: shape}`."""
-    first = next(iter(tensors[0]), "") if tensors else ""
-    return _SHORT.get(first, first)
+        found = tuple(Kernel(*each) for each in kernels(events, WARM_UP))
+        return Profiled(read(written), found)
 
 
 def floor() -> float:
@@ -118,8 +82,8 @@ def floor() -> float:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "floor.onnx"
         save(helper.make_model(graph, opset_imports=opset, ir_version=8), path)
-        kernels = profile(path, {names[0]: np.ones(1, np.float32)}).kernels
-    return statistics.median(kernel.seconds for kernel in kernels)
+        ran = profile(path, {names[0]: np.ones(1, np.float32)}).kernels
+    return statistics.median(kernel.seconds for kernel in ran)
 
 
 def latencies(paths: Sequence[Path], feeds: Sequence[Feeds]) -> list[float]:
@@ -142,4 +106,4 @@ def latencies(paths: Sequence[Path], feeds: Sequence[Feeds]) -> list[float]:
             held.append(time.perf_counter() - start)
         if run > WARM_UP and time.perf_counter() > end:
             break
-    return [statistics.fmean(_usual(each[WARM_UP:] or each)) for each in taken]
+    return [statistics.fmean(faster_half(each[WARM_UP:] or each)) for each in taken]

@@ -8,6 +8,7 @@ no file. It reads from stdin, and answers each message by one line of JSON on st
     {"do": "start", ...}  -> the worker's first answer
     {"do": "run", ...}    -> the worker's answer to a turn
     {"do": "serve", ...}  -> its answer to requests at a rate
+    {"do": "call", ...}   -> its answer to callers at the same time
     {"do": "stop", ...}   -> {}
 
 A worker that ends answers {"code", "said"}, one that is late {"late", "said"}; what the device
@@ -145,6 +146,13 @@ class Agent:
     ) -> dict[str, Any]:
         """Let requests arrive at a worker."""
         return self.ask(worker, f"serve {rate!r} {count} {seed}", timeout)
+
+    def do_call(
+        self, worker: str, callers: int, count: int, cpus: list[int], timeout: float
+    ) -> dict[str, Any]:
+        """Let callers share a worker."""
+        given = ",".join(map(str, cpus))
+        return self.ask(worker, f"callers {callers} {count} {given}".rstrip(), timeout)
 
     def do_stop(self, worker: str) -> dict[str, Any]:
         """End a worker."""

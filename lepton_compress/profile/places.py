@@ -10,6 +10,7 @@ import contextlib
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol, Self
 
@@ -20,9 +21,9 @@ from lepton_compress import registry
 from lepton_compress.artifacts import Json
 from lepton_compress.errors import LeptonError
 from lepton_compress.profile import address as addresses
-from lepton_compress.profile import arrivals, ssh, worker
+from lepton_compress.profile import arrivals, callers, ssh, worker
 from lepton_compress.profile.address import Address
-from lepton_compress.profile.process import Job, Ready, Worker, told, why_ended
+from lepton_compress.profile.process import Called, Job, Ready, Worker, told, why_ended
 from lepton_compress.profile.ssh import Connection
 from lepton_compress.recipe import TargetSpec
 
@@ -38,6 +39,12 @@ class Running(Protocol):
 
     def serve(self, rate: float, count: int, seed: int, timeout: float) -> NDArray[np.int64]:
         """(count,) nanoseconds of requests that arrive at a rate."""
+
+    def call(self, callers: int, count: int, cpus: tuple[int, ...], timeout: float) -> Called:
+        """Let so many callers share `count` calls."""
+
+    def operators(self, timeout: float) -> list[list[Json]]:
+        """What a job with `operators` tells."""
 
     def close(self) -> None:
         """End it."""
@@ -75,7 +82,7 @@ class Here:
         self.cores = len(self.cpus) if self.cpus is not None else os.cpu_count() or 1
 
     def start(self, job: Job) -> Worker:
-        return Worker(job)
+        return Worker(replace(job, program=module_of(job.runtime)))
 
 
 class There:
@@ -101,7 +108,7 @@ class DeviceWorker:
     def __init__(self, connection: Connection, program: Path, job: Job, name: str) -> None:
         self._connection, self._name = connection, name
         script = Path(worker.__file__)
-        for each in (script, Path(arrivals.__file__)):
+        for each in (script, Path(arrivals.__file__), Path(callers.__file__)):
             connection.put(each, each.name)
         connection.put(program, program.name)
         self._message = {
@@ -115,6 +122,8 @@ class DeviceWorker:
                 "names": job.names,
                 "threads": job.threads,
                 "cpus": job.cpus,
+                "settings": job.settings,
+                "operators": job.operators,
             },
         }
         self._file = job.path
@@ -153,6 +162,26 @@ class DeviceWorker:
         """
         asked = {"do": "serve", "worker": self._name, "rate": rate, "count": count, "seed": seed}
         return np.asarray(self._ask(asked, timeout)["nanoseconds"], dtype=np.int64)
+
+    def call(self, callers: int, count: int, cpus: tuple[int, ...], timeout: float) -> Called:
+        """As `Worker.call`.
+
+        Raises:
+            LeptonError: as there.
+            DeviceError: the connection is lost.
+        """
+        asked = {"do": "call", "worker": self._name, "callers": callers, "count": count}
+        return Called.of(self._ask({**asked, "cpus": cpus}, timeout))
+
+    def operators(self, timeout: float) -> list[list[Json]]:
+        """As `Worker.operators`.
+
+        Raises:
+            LeptonError: as there.
+            DeviceError: the connection is lost.
+        """
+        rows: list[list[Json]] = self._ask(self._message, timeout)["operators"]
+        return rows
 
     def close(self) -> None:
         """End the process there. Where the connection is lost, it has ended, and where a turn was
@@ -219,3 +248,16 @@ def portable(runtime: str) -> tuple[Path, tuple[str, ...]]:
     if program is None:
         raise LeptonError(f"the runtime {runtime} can only be measured on this machine")
     return program, tuple(getattr(module, "PACKAGES", ()))
+
+
+def module_of(runtime: str) -> str:
+    """The module that stands for a runtime where this package is; empty where the plug-in does,
+    which also says what is wrong with its name."""
+    with contextlib.suppress(LeptonError):
+        function = registry.get("runtime", runtime).function
+        module = sys.modules[function.__module__]
+        program: Path | None = getattr(module, "PROGRAM", None)
+        beside = f"{function.__module__.rpartition('.')[0]}.{program.stem}" if program else ""
+        if program and getattr(sys.modules.get(beside), "__file__", "") == str(program):
+            return beside
+    return ""

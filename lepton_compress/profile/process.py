@@ -11,12 +11,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from typing import IO, Any, Self, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lepton_compress.artifacts import Json
 from lepton_compress.errors import LeptonError
 
 # -P: a file in the current folder must not stand in for a library's module.
@@ -36,6 +38,10 @@ class Job:
         cpus: the CPUs it may use; empty for any.
         inputs: an .npz file with one batch, its arrays in the order of `names`.
         names: of the inputs.
+        settings: of the session, other than the runtime's own; for a runtime with `SETTINGS`.
+        operators: run under the runtime's profiler and tell the time of each operator, once.
+        program: a module with the `load` of the runtime, in place of its plug-in: a worker that
+            does without the registry starts sooner.
     """
 
     runtime: str
@@ -44,6 +50,29 @@ class Job:
     cpus: tuple[int, ...]
     inputs: str
     names: tuple[str, ...]
+    settings: dict[str, Json] = field(default_factory=dict)
+    operators: bool = False
+    program: str = ""
+
+
+@dataclass(frozen=True)
+class Called:
+    """What callers at the same time have seen.
+
+    Attributes:
+        times: (calls,) nanoseconds of each call.
+        seconds: from the first call's start to the last one's end.
+        cpus: that the callers could use; 0 where that is not known.
+    """
+
+    times: NDArray[np.int64]
+    seconds: float
+    cpus: int = 0
+
+    @classmethod
+    def of(cls, answer: Mapping[str, Any]) -> Called:
+        """As a worker answers."""
+        return cls(np.asarray(answer["nanoseconds"], dtype=np.int64), float(answer["seconds"]))
 
 
 @dataclass(frozen=True)
@@ -65,6 +94,8 @@ class Worker:
             LeptonError: the system refuses another process.
         """
         self._said = bytearray()
+        # A plug-in's error names the file itself.
+        self._where = job.path if job.program else ""
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `close`
         started = time.monotonic()  # one clock for all processes of a machine
         try:
@@ -119,6 +150,24 @@ class Worker:
         self._send(f"run {count}")
         return np.asarray(self._answer(timeout)["nanoseconds"], dtype=np.int64)
 
+    def call(self, callers: int, count: int, cpus: tuple[int, ...], timeout: float) -> Called:
+        """Let so many callers share `count` calls; `cpus` are theirs meanwhile, empty for any.
+
+        Raises:
+            LeptonError: as `run`.
+        """
+        self._send(f"callers {callers} {count} {','.join(map(str, cpus))}".rstrip())
+        return Called.of(self._answer(timeout))
+
+    def operators(self, timeout: float) -> list[list[Json]]:
+        """Of a job with `operators`: rows of type, element type, nodes, seconds of one call.
+
+        Raises:
+            LeptonError: as `ready`.
+        """
+        rows: list[list[Json]] = self._answer(timeout)["operators"]
+        return rows
+
     def serve(self, rate: float, count: int, seed: int, timeout: float) -> NDArray[np.int64]:
         """Serve requests that arrive at a rate, see `arrivals.sojourns`.
 
@@ -166,7 +215,7 @@ class Worker:
         self._said = rest
         answer: dict[str, Any] = json.loads(line)
         if "error" in answer:
-            raise LeptonError(answer["error"])
+            raise LeptonError(answer["error"], where=self._where)
         return answer
 
     def _why_ended(self) -> str:

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from lepton_compress.artifacts import Load
+from lepton_compress.artifacts import Callers, Load
+from lepton_compress.profile.process import Called
 from lepton_compress.statistics import Interval, bootstrap_percentiles, mean_interval
 
 PERCENTILES = {"p50": 0.50, "p90": 0.90, "p99": 0.99}
@@ -38,14 +39,35 @@ def throughput(
 
 def load(rate: float, spells: Sequence[NDArray[np.int64]], seed: int) -> Load:
     """What requests took at a rate; each of `spells` holds nanoseconds, (arrivals,)."""
+    return Load(rate, sum(map(len, spells)), *_shown(spells, seed))
+
+
+def concurrency(number: int, spells: Sequence[Called], batch: int, seed: int) -> Callers:
+    """What so many callers at the same time have seen, `batch` samples a call."""
+    paces = [each.seconds / len(each.times) for each in spells]
+    mean, (low, high) = mean_interval(paces, seed=seed)
+    latency, interval = _shown([each.times for each in spells], seed)
+    return Callers(
+        callers=number,
+        cpus=spells[0].cpus,
+        calls=sum(len(each.times) for each in spells),
+        throughput=batch / mean,
+        throughput_interval=(batch / high, batch / low),
+        latency=latency,
+        interval=interval,
+    )
+
+
+def _shown(
+    spells: Sequence[NDArray[np.int64]], seed: int
+) -> tuple[dict[str, float], dict[str, Interval]]:
+    """Seconds and intervals by name, of the percentiles with enough samples behind them."""
     count = sum(map(len, spells))
     shown = [name for name, p in PERCENTILES.items() if count * (1 - p) >= SAMPLES_BEYOND - 1e-6]
     found = bootstrap_percentiles(spells, [PERCENTILES[name] for name in shown], seed=seed)
-    return Load(
-        rate=rate,
-        arrivals=count,
-        latency={name: point * 1e-9 for name, (point, _) in zip(shown, found, strict=True)},
-        interval={
+    return (
+        {name: point * 1e-9 for name, (point, _) in zip(shown, found, strict=True)},
+        {
             name: (low * 1e-9, high * 1e-9)
             for name, (_, (low, high)) in zip(shown, found, strict=True)
         },

@@ -5,12 +5,14 @@ The parent writes lines to stdin and reads one line of JSON from stdout for each
     {"runtime": ...}  -> {"cold_start": seconds, "first_call": seconds, "peak_memory": bytes|null}
     run N             -> {"nanoseconds": [N integers]}
     serve RATE N SEED -> {"nanoseconds": [N integers]}, each of a request that arrives by itself
+    callers K N CPUS  -> {"nanoseconds": [N integers], "seconds": all of it}, of K callers at once
     quit              -> nothing; the process ends, as it does when stdin ends
 
 The first line holds the fields of `process.Job`, `started` (the parent's time.monotonic() just
 before it started this process) and `search` (the parent's sys.path). On another machine there is
 no such package: this file is copied there (it runs on Python 3.8), and `program` in the first line
 names a file beside it that has the `PACKAGES` and the function `load(path, threads)` of a runtime.
+With `operators` in it, the only answer is {"operators": [[type, element type, nodes, seconds]]}.
 
 Whatever goes wrong is answered as {"error": "one line"}, and the process ends. Between commands it
 does nothing at all, so that it cannot disturb the measurement of another.
@@ -64,6 +66,9 @@ def _serve(commands: TextIO, answers: TextIO) -> None:
     if job["cpus"]:
         # Before any import, so that every library sizes its thread pools by what it may use.
         os.sched_setaffinity(0, job["cpus"])
+    if job.get("operators"):
+        _answer(answers, {"operators": _operators(job)})
+        return
     runner, feeds, report = _load(job)
     _answer(answers, report)
     # What is alive now stays alive: the collector need not look at it again.
@@ -74,12 +79,19 @@ def _serve(commands: TextIO, answers: TextIO) -> None:
         if command == "run":
             times = _time_calls(runner, feeds, int(given[0]))
         elif command == "serve":
-            name = "arrivals" if "program" in job else "lepton_compress.profile.arrivals"
-            sojourns = importlib.import_module(name).sojourns
+            sojourns = _beside("arrivals").sojourns
             gc.disable()
             rate, count, seed = float(given[0]), int(given[1]), int(given[2])
             times = sojourns(lambda: runner.run(feeds), rate, count, seed)
             gc.enable()
+        elif command == "callers":
+            cpus = [int(each) for each in given[2].split(",")] if given[2:] else []
+            share = _beside("callers").share
+            gc.disable()
+            times, seconds = share(lambda: runner.run(feeds), int(given[0]), int(given[1]), cpus)
+            gc.enable()
+            _answer(answers, {"nanoseconds": times, "seconds": seconds})
+            continue
         else:
             return
         if job["threads"] > 1:
@@ -102,7 +114,8 @@ def _load(job: dict[str, Any]) -> tuple[Runner, dict[str, Any], dict[str, Any]]:
     feeds = _read_inputs(Path(job["inputs"]), job["names"])
     memory = _high_water()
     after_inputs = time.monotonic()
-    runner: Runner = function(Path(job["path"]), job["threads"])
+    settings = [job["settings"]] if job.get("settings") else []
+    runner: Runner = function(Path(job["path"]), job["threads"], *settings)
     loaded = time.monotonic()
     runner.run(feeds)
     end = time.monotonic()
@@ -118,11 +131,27 @@ def _load(job: dict[str, Any]) -> tuple[Runner, dict[str, Any], dict[str, Any]]:
 
 def _runtime(job: dict[str, Any]) -> Any:
     """The function that loads an artifact: of a file, or of the plug-in."""
-    if "program" in job:
+    if job.get("program"):
         return importlib.import_module(job["program"]).load
     from lepton_compress import registry
 
     return registry.get("runtime", job["runtime"]).function
+
+
+def _operators(job: dict[str, Any]) -> list[Any]:
+    """Time by operator, of a runtime whose module can tell; else nothing."""
+    function = _runtime(job)
+    measured = getattr(sys.modules[function.__module__], "operators", None)
+    if measured is None:
+        return []
+    feeds = _read_inputs(Path(job["inputs"]), job["names"])
+    rows: list[Any] = measured(Path(job["path"]), job["threads"], feeds)
+    return rows
+
+
+def _beside(name: str) -> Any:
+    """A module that lies where this file does."""
+    return importlib.import_module(f"{__package__}.{name}" if __package__ else name)
 
 
 def _read_inputs(path: Path, names: list[str]) -> dict[str, Any]:

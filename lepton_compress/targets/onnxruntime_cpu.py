@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lepton_compress.artifacts import TensorSpec
+from lepton_compress.artifacts import Json, TensorSpec
 from lepton_compress.errors import InputError
 from lepton_compress.registry import Params, plugin
 from lepton_compress.targets import onnxruntime_session
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 PACKAGES = onnxruntime_session.PACKAGES
 PROGRAM = Path(onnxruntime_session.__file__)
 """What loads and runs an artifact on a machine without this package."""
+
+settings, alternatives = onnxruntime_session.settings, onnxruntime_session.alternatives
+operators = onnxruntime_session.operators
 
 DTYPES = {
     "tensor(bool)": "bool",
@@ -51,19 +54,20 @@ class _SessionRunner:
 
 
 @plugin("runtime", "onnxruntime-cpu", OnnxRuntimeCpu)
-def onnxruntime_cpu(path: Path, threads: int) -> Runner:
+def onnxruntime_cpu(path: Path, threads: int, changes: Mapping[str, Json] | None = None) -> Runner:
     """ONNX Runtime on the processor, all graph optimisations on.
 
     Args:
         path: an .onnx file; external data stands beside it.
         threads: how many threads compute one call.
+        changes: settings of the session other than those of `settings(threads)`.
 
     Raises:
         InputError: ONNX Runtime cannot load the file, or it takes or gives something that is not
             a tensor of numbers.
     """
     try:
-        session = onnxruntime_session.load(path, threads)
+        session = onnxruntime_session.load(path, threads, changes)
     except SessionError as error:
         raise InputError(error.problem, where=str(path)) from error
     return _SessionRunner(

@@ -221,7 +221,7 @@ WORSE: dict[str, dict[str, Any]] = {
     "drop": {"value": 0.5, "outcomes": (0.0, 0.0, 1.0, 1.0)},
     "negative_flips": {"value": 0.5, "outcomes": (0.0, 0.0, 1.0, 1.0)},
     "size": {"bytes": 90_000},
-    "latency": {"ratio": 0.9},
+    "latency": {"ratio": 0.9, "ratio_interval": (0.89, 0.91)},
 }
 """Regression to what breaks it: fields of a score, an artifact or a profile."""
 

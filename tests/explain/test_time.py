@@ -9,6 +9,7 @@ import onnx
 import pytest
 
 from lepton_compress.explain import time
+from lepton_compress.targets.onnxruntime_session import faster_half
 from tests.explain import planting
 from tests.explain.planting import Array, Weights
 
@@ -48,4 +49,4 @@ def test_the_larger_of_two_files_takes_longer(tmp_path: Path) -> None:
 
 
 def test_the_slower_half_does_not_count() -> None:
-    assert time._usual([1.0, 9.0, 2.0, 50.0]) == pytest.approx([1.0, 2.0])
+    assert faster_half([1.0, 9.0, 2.0, 50.0]) == pytest.approx([1.0, 2.0])

@@ -20,9 +20,11 @@ from lepton_compress.artifacts import Profile
 from lepton_compress.profile import agent, worker
 from lepton_compress.profile import measure as module
 from lepton_compress.profile.address import Address, explain
-from lepton_compress.profile.measure import Limits, Subject, measure
+from lepton_compress.profile.lanes import Subject
+from lepton_compress.profile.measure import measure
 from lepton_compress.profile.places import There, address, site
 from lepton_compress.profile.process import Job
+from lepton_compress.profile.session import Limits
 from lepton_compress.profile.ssh import Connection
 from lepton_compress.recipe import TargetSpec
 from lepton_compress.targets import onnxruntime_session
@@ -96,10 +98,10 @@ def test_a_device_is_measured_as_this_machine_is(server: Server, subjects: list[
     assert base.device["host"] == server.target["host"]
     assert base.device["cpu"]["cores"] >= 1
     assert set(base.device["libraries"]) == {"numpy", "onnxruntime"}
-    # Three workers, two of them with the same artifact: two artifacts, the inputs, three programs.
+    # Three workers, two of them with the same artifact: two artifacts, the inputs, four programs.
     files = {name for name in seen[0] if not name.endswith(".err") and "." in name[1:]}
     assert len({name for name in files if name.endswith(".onnx")}) == 2
-    assert len(files) == 6
+    assert len(files) == 7
     assert server.emptied()
 
 

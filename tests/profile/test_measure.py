@@ -20,8 +20,11 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from lepton_compress.artifacts import Profile, Progress
-from lepton_compress.profile import measure as module
-from lepton_compress.profile.measure import Limits, Subject, measure
+from lepton_compress.profile import lanes as module
+from lepton_compress.profile import measure as measure_module
+from lepton_compress.profile.lanes import Subject
+from lepton_compress.profile.measure import measure
+from lepton_compress.profile.session import Limits
 from lepton_compress.recipe import TargetSpec
 
 BATCH = 4
@@ -47,11 +50,17 @@ class Fake(Params):
 class Runner:
     inputs = outputs = ()
 
-    def __init__(self, manner):
-        self.manner, self.calls = manner, 0
+    def __init__(self, manner, path):
+        self.manner, self.calls, self.seconds = manner, 0, 0.0
+        if manner in ("steady", "slow once"):
+            self.seconds = 0.001
+        if manner == "slow once" and not path.with_suffix(".seen").exists():
+            path.with_suffix(".seen").touch()
+            self.seconds = 0.003
 
     def run(self, feeds):
         self.calls += 1
+        time.sleep(self.seconds)
         if self.manner == "prints":
             print("a line that is no JSON", flush=True)
             os.write(1, b"another\\n")
@@ -68,7 +77,7 @@ class Runner:
 @plugin("runtime", "fake", Fake)
 def fake(path, threads):
     """Behaves as the artifact says."""
-    return Runner(path.read_text())
+    return Runner(path.read_text(), path)
 '''
 
 
@@ -237,6 +246,41 @@ def test_no_round_is_added_after_the_cap(small: Path) -> None:
     subjects = [Subject("baseline", "onnx", small), Subject("same", "onnx", small)]
     found = profiles(subjects, limits=Limits(latency=3600.0, percentile="p99", ratio=1.0), rounds=5)
     assert found["same"].rounds == 5
+
+
+def test_a_process_that_is_slow_by_chance_is_not_beyond_a_limit(
+    fakes: Callable[[str], Subject], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(measure_module, "LEAST_SECONDS", 0.0)
+    subjects = [fakes("steady"), fakes("slow once")]
+    held: dict[str, Any] = {"limits": Limits(ratio=1.5), "cap": 60.0}
+    slow = profiles(subjects, baseline="steady", runtime="fake", **held)["slow once"]
+    assert slow.ratio_interval is not None
+    # The first process took three times as long, the second did not.
+    assert slow.ratio_interval[0] < 1.5 < slow.ratio_interval[1]
+    again = profiles(subjects, baseline="steady", runtime="fake", **held)["slow once"]
+    assert again.ratio_interval is not None
+    assert again.ratio_interval[1] < 1.5
+
+
+def test_what_is_really_slow_is_so_in_fresh_processes(
+    small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(measure_module, "LEAST_SECONDS", 0.0)
+    seen: set[int] = set()
+    watcher = Watcher(lambda number: seen.update(each.pid for each in workers()))
+    watcher.advance = lambda steps=1, note="": seen.update(each.pid for each in workers())  # type: ignore[method-assign]
+    subjects = [
+        Subject("baseline", "onnx", small),
+        Subject("twice", "onnx", perceptron(tmp_path / "twice.onnx", 8)),
+    ]
+    limits, cap = Limits(ratio=1.05), 60.0
+    found = profiles(subjects, limits=limits, cap=cap, observer=watcher)
+    assert len(seen) == 6
+    interval = found["twice"].ratio_interval
+    assert interval is not None
+    assert interval[0] > 1.05
+    assert found["baseline"].rounds == found["twice"].rounds >= 10
 
 
 def test_a_corrupted_artifact_fails_alone(small: Path, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from lepton_compress.profile.arrivals import sojourns
-from lepton_compress.profile.measure import Subject
+from lepton_compress.profile.lanes import Subject
 from lepton_compress.profile.rates import load, throughput
 from lepton_compress.units import show_rate
 from tests.profile.test_measure import perceptron, profiles
