@@ -59,6 +59,8 @@ BUILTIN: Mapping[tuple[str, str], str] = {
     ("postprocessing", "classes"): "lepton_compress.preprocess.classes:classes",
     ("loader", "python"): "lepton_compress.load.data:load_python",
     ("loader", "wav"): "lepton_compress.load.wav:load_wav",
+    ("loader", "text"): "lepton_compress.load.text:load_text",
+    ("preprocessing", "text"): "lepton_compress.preprocess.text:text",
     ("preprocessing", "audio"): "lepton_compress.preprocess.audio:audio",
     ("loader", "npz"): "lepton_compress.load.npz:load_npz",
     ("loader", "images"): "lepton_compress.load.images:load_images",

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 from scipy.signal import resample_poly
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional
 
 from lepton_compress.artifacts import Split, TensorSpec
@@ -32,6 +32,22 @@ OWN = {"index": [0, 1, 2, 3, 4]}
 """The dataset's own split: these recordings of every speaker and word are for testing."""
 STRANGERS = {"speaker": ["lucas", "theo"]}
 """Speakers that a network has never heard."""
+MFCCS: Mapping[str, Any] = {
+    "rate": RATE,
+    "hop": "20 ms",
+    "features": "mfcc",
+    "coefficients": 10,
+    "mean": [-42, 0, 1, 0, -1, -1, 0, 0, 0, 0],
+    "std": [26, 6, 3, 2.5, 2.5, 2, 1.5, 1.5, 1.5, 1.5],
+    "layout": "image",
+}
+LOG_MELS: Mapping[str, Any] = {"rate": RATE, "hop": "20 ms", "mean": -10, "std": 5}
+"""Both are repeated in the recipes; means and deviations are of the training recordings."""
+NOTE = (
+    "Features are computed from int16 recordings of one second, silence at both ends trimmed, by "
+    "the preprocessing `audio`; trained on them and on three altered copies of each: faster or "
+    "slower, moved, with noise."
+)
 COPIES = 3
 """Altered recordings for each one."""
 
@@ -75,6 +91,13 @@ def features(settings: Mapping[str, Any], sounds: np.ndarray) -> np.ndarray:
     return audio(Audio.model_validate(settings), raw, Path()).apply(sounds)
 
 
+def smoothed(outputs: list[Tensor], _: dict[str, Tensor], targets: Tensor | None) -> Tensor:
+    """Cross-entropy with labels smoothed by 5 % (Szegedy et al., 2016)."""
+    if targets is None:
+        raise ValueError("words have labels")
+    return functional.cross_entropy(outputs[0], targets, label_smoothing=0.05)
+
+
 def trained_on(
     hold_out: Mapping[str, list[Any]],
     make: Callable[[], nn.Module],
@@ -92,9 +115,7 @@ def trained_on(
         split,
         schedule,
         label=label,
-        loss=lambda outputs, _, targets: functional.cross_entropy(
-            outputs[0], targets, label_smoothing=0.05
-        ),
+        loss=smoothed,
     )
     held = parts["evaluation"]
     given = features(settings, held["inputs"]["sound"])
@@ -132,10 +153,6 @@ def train_and_write(
             macs=macs,
             bytes=save(made.module, folder),
             seconds=made.seconds + apart.seconds,
-            notes=(
-                "Features are computed from int16 recordings of one second, silence at both ends "
-                f"trimmed, by the preprocessing `audio`; trained on them and on {COPIES} altered "
-                "copies of each: faster or slower, moved, with noise.",
-            ),
+            notes=(NOTE,),
         ),
     )

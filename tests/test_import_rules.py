@@ -50,7 +50,7 @@ STAGES = {
     "compress": {"compress", "graph", "load.forms", "load.external", "statistics"},
     "export": {"export", "graph", "load.forms", "load.external"},
     "verify": {"graph", "load.forms", "statistics", "targets.runner"},
-    "preprocess": {"preprocess", "load.forms", "verify"},
+    "preprocess": {"preprocess", "load.files", "load.forms", "verify"},
     "evaluate": {"statistics", "targets.runner"},
     "behave": {"statistics"},
     "corrupt": set[str](),
@@ -95,6 +95,7 @@ FRAMEWORKS |= {
     "pycocotools",
 }
 FRAMEWORKS |= {"PIL"}
+FRAMEWORKS |= {"tokenizers"}
 FRAMEWORKS |= {"jinja2", "markupsafe", "matplotlib", "mlflow"}
 
 IMPLEMENTATIONS = {
@@ -150,6 +151,7 @@ IMPLEMENTATIONS = {
     "compress.weight_stream": {"numpy", "onnx"},
     "load.sound": {"numpy"},
     "preprocess.mel": {"numpy"},
+    "preprocess.tokens": {"numpy"},
     "profile.extras": {"numpy"},
     "profile.lanes": {"numpy"},
     "profile.measure": {"numpy"},

@@ -54,7 +54,13 @@ class Around:
     def given(self, raw: Dataset) -> Dataset:
         """The samples as the artifact takes them: raw, but for what is done on the host."""
         host = {name: each for name, each in self.before.items() if each.build is None}
-        return self._applied(raw, host)
+        told = [
+            note
+            for name, each in self.before.items()
+            if each.notes is not None
+            for note in each.notes(raw.evaluation.inputs[name])
+        ]
+        return dataclasses.replace(self._applied(raw, host), notes=(*raw.notes, *told))
 
     def prepared(self, raw: Dataset) -> Dataset:
         """The samples as the model takes them."""

@@ -1,4 +1,4 @@
-"""Train the depthwise-separable keyword network from scratch: `python -m reference_models.keyword_dscnn.train`.
+"""Train the convolutional network from scratch: `python -m reference_models.keyword_dscnn.train`.
 
 Takes some minutes on two cores and writes the weights and the card beside this file.
 """
@@ -18,8 +18,8 @@ def main(folder: Path = Path(__file__).parent) -> None:
     """Train on both splits, measure and write into a folder."""
     train_and_write(
         "keyword_dscnn",
-        "One convolution and four depthwise-separable blocks of 64 channels, MLPerf Tiny's shape; takes "
-        "`features` (batch, 1, 49, 10) float32, MFCCs, gives scores (batch, 10)",
+        "One convolution and four depthwise-separable blocks of 64 channels, MLPerf Tiny's "
+        "shape; takes `features` (batch, 1, 49, 10) float32, MFCCs, gives scores (batch, 10).",
         KeywordDsCnn,
         MFCCS,
         SCHEDULE,

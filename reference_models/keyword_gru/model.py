@@ -1,4 +1,4 @@
-"""A gated recurrent unit (Cho et al., 2014) for spoken words, which may hear them frame by frame."""
+"""A gated recurrent unit (Cho et al., 2014) for spoken words."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Train the recurrent keyword network with an LSTM from scratch: `python -m reference_models.keyword_lstm.train`.
+"""Train the network from scratch: `python -m reference_models.keyword_lstm.train`.
 
 Takes some minutes on two cores and writes the weights and the card beside this file.
 """
@@ -19,7 +19,7 @@ def main(folder: Path = Path(__file__).parent) -> None:
     train_and_write(
         "keyword_lstm",
         "One LSTM of 64 units, whose states are averaged over time, and a dense layer; takes "
-        "`features` (batch, 49, 40) float32, log-mel bands, gives scores (batch, 10)",
+        "`features` (batch, 49, 40) float32, log-mel bands, gives scores (batch, 10).",
         KeywordLstm,
         LOG_MELS,
         SCHEDULE,

@@ -36,6 +36,7 @@ PARAMETERS: dict[tuple[str, str], dict[str, Any]] = {
     ("loader", "images"): {"path": "pictures"},
     ("loader", "idx"): {"images": "images.idx", "labels": "labels.idx"},
     ("loader", "npz"): {"path": "data.npz", "inputs": ["x", "side"], "targets": "y"},
+    ("loader", "text"): {"path": "texts.csv"},
     ("loader", "wav"): {"path": "sounds", "rate": 8000, "samples": 400},
 }
 
@@ -75,6 +76,8 @@ def files(folder: Path) -> Path:
     write_pictures(folder / "pictures")
     write_idx(folder / "images.idx", draw.integers(256, size=(40, 4, 5)).astype(np.uint8))
     write_idx(folder / "labels.idx", draw.integers(10, size=40).astype(np.uint8))
+    rows = [f"sentence {index},word{index % 2}" for index in range(20)]
+    (folder / "texts.csv").write_text("\n".join(["text,label", *rows]), encoding="utf-8")
     for index in range(20):
         place = folder / "sounds" / f"word{index % 2}"
         place.mkdir(parents=True, exist_ok=True)

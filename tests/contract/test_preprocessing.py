@@ -15,10 +15,12 @@ from lepton_compress import registry
 from lepton_compress.artifacts import TensorSpec
 from lepton_compress.preprocess.form import Preprocessing
 from lepton_compress.preprocess.nodes import Nodes
+from tests.preprocess.tokenizers import write_tokenizer
 
 RAW: Mapping[str, tuple[tuple[int, ...], str]] = {
     "image": ((9, 12, 3), "uint8"),
     "audio": ((4000,), "int16"),
+    "text": ((30,), "uint8"),
 }
 """By plug-in: shape of one raw sample, and dtype."""
 SETTINGS: Mapping[str, list[dict[str, Any]]] = {
@@ -29,6 +31,7 @@ SETTINGS: Mapping[str, list[dict[str, Any]]] = {
         {"size": 20, "layout": "channels_last", "channels": "bgr", "std": [1.0, 2.0, 3.0]},
         {"crop": [4, 6], "layout": "channels_last", "mean": [0.5]},
     ],
+    "text": [{"tokenizer": "tokenizer.json", "length": 8}],
     "audio": [
         {"rate": 8000},
         {"rate": 8000, "frame": "25 ms", "hop": "10 ms", "features": "mfcc", "layout": "image"},
@@ -50,6 +53,7 @@ def draw(name: str, samples: int) -> np.ndarray:
 
 
 def make(name: str, parameters: dict[str, Any], folder: Path) -> Preprocessing:
+    write_tokenizer(folder / "tokenizer.json")
     plugin = registry.get("preprocessing", name)
     shape, dtype = RAW[name]
     spec = TensorSpec("raw", dtype, ("batch", *shape))
