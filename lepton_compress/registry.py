@@ -63,6 +63,8 @@ BUILTIN: Mapping[tuple[str, str], str] = {
     ("preprocessing", "text"): "lepton_compress.preprocess.text:text",
     ("preprocessing", "audio"): "lepton_compress.preprocess.audio:audio",
     ("loader", "npz"): "lepton_compress.load.npz:load_npz",
+    ("loader", "images"): "lepton_compress.load.images:load_images",
+    ("loader", "idx"): "lepton_compress.load.idx:load_idx",
 }
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -56,6 +57,18 @@ def fit(
         module = make()
         train(module, split, loss, schedule, observer=Silent(), label=label)
     return Trained(module, time.perf_counter() - start)
+
+
+def pictures(raw: np.ndarray, *, mean: ArrayLike = 0.0, std: ArrayLike = 1.0) -> np.ndarray:
+    """Pictures (samples, height, width, channels) uint8 as a network takes them: float32, the
+    channels first, from 0 to 1, then less the mean and divided by the deviation."""
+    # In place, as a training set of pictures is large.
+    made = raw.transpose(0, 3, 1, 2).astype(np.float32, order="C")
+    made /= 255
+    # One number, or one a channel.
+    made -= np.asarray(mean, np.float32).reshape(-1, 1, 1)
+    made /= np.asarray(std, np.float32).reshape(-1, 1, 1)
+    return made
 
 
 def answers(module: nn.Module, inputs: Mapping[str, np.ndarray], *, batch: int = 64) -> np.ndarray:

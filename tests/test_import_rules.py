@@ -94,6 +94,7 @@ FRAMEWORKS |= {
     "torchmetrics",
     "pycocotools",
 }
+FRAMEWORKS |= {"PIL"}
 FRAMEWORKS |= {"tokenizers"}
 FRAMEWORKS |= {"jinja2", "markupsafe", "matplotlib", "mlflow"}
 

@@ -29,20 +29,22 @@ class Cleaning(Params):
         description="Drop samples that lack a value, stand twice, contradict each other or are "
         "out of range. The result notes which.",
     )
-    low: float | None = Field(None, description="The least value allowed in inputs as they lie.")
-    high: float | None = Field(None, description="The largest.")
     classes: Annotated[int, Field(strict=True, ge=1)] | None = Field(
         None, description="Allowed are the labels from 0 to below this."
     )
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        limits = {"low": self.low, "high": self.high, "classes": self.classes}
-        if not self.clean and any(each is not None for each in limits.values()):
+        low, high = self.limits()
+        if not self.clean and any(each is not None for each in (low, high, self.classes)):
             raise ValueError("limits go with `clean`")
-        if self.low is not None and self.high is not None and self.low > self.high:
-            raise ValueError(f"low {self.low} is above high {self.high}")
+        if low is not None and high is not None and low > high:
+            raise ValueError(f"low {low} is above high {high}")
         return self
+
+    def limits(self) -> tuple[float | None, float | None]:
+        """The least and the largest value allowed in inputs."""
+        return None, None
 
     def kept(self, inputs: Mapping[str, Any], targets: Any = None, **how: Any) -> Cleaned:
         """The samples to keep, as `clean` finds them with these limits; all if not asked to."""
@@ -51,7 +53,19 @@ class Cleaning(Params):
         if not self.clean:
             return Cleaned(np.arange(len(next(iter(inputs.values())))), ())
         allowed = None if self.classes is None else range(self.classes)
-        return clean(inputs, targets, low=self.low, high=self.high, labels=allowed, **how)
+        low, high = self.limits()
+        return clean(inputs, targets, low=low, high=high, labels=allowed, **how)
+
+
+class CleaningOfValues(Cleaning):
+    """The same, of numbers that have limits."""
+
+    low: float | None = Field(None, description="The least value allowed in inputs as they lie.")
+    high: float | None = Field(None, description="The largest.")
+
+    def limits(self) -> tuple[float | None, float | None]:
+        """The least and the largest value allowed in inputs."""
+        return self.low, self.high
 
 
 @dataclass(frozen=True)
@@ -91,7 +105,7 @@ def clean(
         inputs: name to one value a sample: an array of shape (samples, ...), or a sequence of
             arrays or texts of any length. All have as many samples.
         targets: one label or array a sample, or None.
-        where: what to name if nothing is left.
+        where: what to name in errors.
         low: the least value allowed in the inputs, itself included.
         high: the largest.
         labels: all labels that are allowed.
@@ -100,7 +114,7 @@ def clean(
             doubles that are dropped.
 
     Raises:
-        InputError: nothing is left.
+        InputError: nothing is left, or more than half lacks a value or is out of range.
     """
     import numpy as np
 
@@ -139,11 +153,13 @@ def clean(
     ]
     dropped = {row for found, _ in told for row in found.rows}
     notes = tuple(found.told(what) for found, what in told if found.rows)
-    if len(dropped) == count:
+    # Most of them wrong are no blemish of the data but a mistake in what is said of it.
+    if len(dropped) == count or 2 * len(missing.rows + outside.rows) > count:
+        left = count - len(dropped)
         raise InputError(
-            f"no sample is left: {'; '.join(notes) or 'there is none'}",
+            f"only {left} of {count} samples are left: {'; '.join(notes) or 'there is none'}",
             where=where,
-            mend="correct the data, or the limits it is held to",
+            mend="correct the data, or the limits and labels that it is held to",
         )
     kept = np.array([row for row in range(count) if row not in dropped], np.int64)
     return Cleaned(kept, notes)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import Field
 
 from lepton_compress.errors import InputError
-from lepton_compress.load.cleaning import Cleaning
+from lepton_compress.load.cleaning import CleaningOfValues
 from lepton_compress.load.files import Sha256, locate
 from lepton_compress.load.splitting import Shares, part, taken
 from lepton_compress.registry import plugin
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 Side = Annotated[int, Field(strict=True, ge=1)]
 
 
-class NpzLoader(Shares, Cleaning):
+class NpzLoader(Shares, CleaningOfValues):
     """Reads arrays of one .npz file and splits them by the recipe's seed."""
 
-    path: str = Field(description="The file, as numpy.savez writes it; see `LEPTON_DATA` above.")
+    path: str = Field(description="The file, as numpy.savez writes it.")
     sha256: Sha256 | None = Field(None, description="That the file must have.")
     inputs: list[str] = Field(min_length=1, description="Arrays that the model takes.")
     targets: str | None = Field(None, description="The array of labels or values to predict.")

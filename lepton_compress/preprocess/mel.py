@@ -78,14 +78,16 @@ class Mel:
         ahead = _sliced(nodes, framed, axis=2, start=half, stop=self.params.window)
         behind = _sliced(nodes, framed, axis=2, start=half, stop=0, step=-1)
         used = np.flatnonzero(self.filters.any(axis=1))
-        angles = 2 * np.pi / self.params.transform * np.outer(np.arange(half), used)
         weights = self.window[half:, None] / FULL_SCALE
-        even, odd = weights * np.cos(angles), weights * np.sin(angles)
-        even[0] /= 2  # the sample in the middle is its own mirror
+        weights[0] /= 2  # the sample in the middle is its own mirror; its sine is 0
+        weighted = nodes.constant(weights, np.float32)
+        turns = _turns(nodes, half, used, self.params.transform)
+        circle = 2 * np.pi / self.params.transform * np.arange(self.params.transform)
         powers = []
-        for operator, matrix in (("Add", even), ("Sub", odd)):
+        for operator, wave in (("Add", np.cos(circle)), ("Sub", np.sin(circle))):
             folded = nodes.add(operator, [ahead, behind])
-            part = nodes.add("MatMul", [folded, nodes.constant(matrix, np.float32)])
+            matrix = nodes.add("Gather", [nodes.constant(wave, np.float32), turns])
+            part = nodes.add("MatMul", [folded, nodes.add("Mul", [matrix, weighted])])
             powers.append(nodes.add("Mul", [part, part]))
         power = nodes.add("Add", powers)
         energies = nodes.add("MatMul", [power, nodes.constant(self.filters[used], np.float32)])
@@ -125,6 +127,15 @@ class Mel:
 
 _FLOAT = 1
 """FLOAT in onnx's TensorProto."""
+
+
+def _turns(nodes: Nodes, samples: int, frequencies: np.ndarray, transform: int) -> str:
+    """Where on the circle each sample stands at each frequency, (samples, frequencies), in steps of
+    the transform. Worked out by the runtime when it loads the file, which holds a hundredth of the
+    matrices so."""
+    times = nodes.constant(np.arange(samples)[:, None], np.int64)
+    steps = nodes.add("Mul", [times, nodes.constant(frequencies, np.int64)])
+    return nodes.add("Mod", [steps, nodes.constant(transform, np.int64)])
 
 
 def _sliced(nodes: Nodes, value: str, *, axis: int, start: int, stop: int, step: int = 1) -> str:

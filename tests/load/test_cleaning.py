@@ -35,10 +35,11 @@ def test_a_missing_value_drops_its_sample(value: float) -> None:
 
 
 def test_empty_arrays_blank_texts_and_missing_targets_are_missing() -> None:
-    waves = [np.ones(3), np.ones(0), np.ones(5), np.ones(6)]
-    texts = ["a", "b", " \t", "d"]
-    made = clean({"wave": waves, "text": texts}, ["x", "y", "z", None], where="d")
-    assert made.rows.tolist() == [0]
+    waves = [np.ones(3), np.ones(0), np.ones(5), np.ones(6), np.ones(7), np.ones(8)]
+    texts = ["a", "b", " \t", "d", "e", "f"]
+    labels = ["x", "y", "z", None, "x", "x"]
+    made = clean({"wave": waves, "text": texts}, labels, where="d")
+    assert made.rows.tolist() == [0, 4, 5]
     assert "3 samples with a missing value dropped (first: sample 1, in wave)" in made.notes
 
 
@@ -86,8 +87,14 @@ def test_samples_have_the_names_they_are_given() -> None:
 
 
 def test_nothing_left_is_a_mistake() -> None:
-    with pytest.raises(InputError, match="d: no sample is left: 8 samples out of range"):
+    with pytest.raises(InputError, match="d: only 0 of 8 samples are left: 8 samples out of range"):
         clean({"x": images()}, where="d", low=100)
+
+
+def test_labels_that_are_mostly_wrong_are_a_mistake() -> None:
+    assert len(clean({"x": images()}, np.arange(8), where="d", labels=range(4)).rows) == 4
+    with pytest.raises(InputError, match="only 3 of 8 samples are left: 5 samples out of range"):
+        clean({"x": images()}, np.arange(8), where="d", labels=range(3))
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 1)), min_size=1, max_size=12))

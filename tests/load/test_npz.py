@@ -52,7 +52,10 @@ class TestNpz:
             ({"shapes": {"images": [3, 3]}}, r"sample of images is \[4\], .* shaped to \[3, 3\]"),
             ({"shapes": {"labels": [1]}}, "shapes: 'labels' is none of the inputs"),
             ({"evaluation_last": 100}, "has 100 samples, so that evaluation_last leaves none"),
-            ({"classes": 1, "low": 200}, "no sample is left: 100 samples out of range"),
+            (
+                {"classes": 1, "low": 200},
+                "only 0 of 100 samples are left: 100 samples out of range",
+            ),
             ({"path": "text.npz"}, r"text\.npz: not an \.npz"),
             ({"path": "pickle.npz"}, r"pickle\.npz: not an \.npz"),
             ({"inputs": ["image"]}, r"d\.npz: has no array 'image'; has images, labels"),
