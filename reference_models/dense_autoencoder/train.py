@@ -33,7 +33,8 @@ NOTE = (
 def main(folder: Path = Path(__file__).parent) -> None:
     """Train, measure and write into a folder."""
     parts = load()
-    given = {"features": features(parts["train"])}
+    windows = parts["train"]["inputs"]["sound"]
+    given = {"features": features(windows)}
     made = fit(DenseAutoencoder, Split(given), SCHEDULE, label="autoencoder", loss=error)
     parameters, macs = card.size(made.module, given)
     card.write(
@@ -41,11 +42,11 @@ def main(folder: Path = Path(__file__).parent) -> None:
         card.Card(
             name="dense_autoencoder",
             about="MLPerf Tiny's shape: 640 numbers through four dense layers of 128 to 8 and "
-            "back; takes `features` (batch, 640) float32, five frames of 128 log-mel bands; gives "
+            "back; takes `features` (batch, 640) float32, ten frames of 64 log-mel bands; gives "
             "`error` (batch) and `reconstruction` (batch, 640).",
-            data="windows of 192 ms of the Free Spoken Digit Dataset (CC BY-SA 4.0) in place of "
+            data="windows of 176 ms of the Free Spoken Digit Dataset (CC BY-SA 4.0) in place of "
             "MLPerf Tiny's machine sounds, which are not at hand; numbers are not comparable.",
-            split=f"trained on {len(parts['train']):,} windows of speech; evaluated on windows of "
+            split=f"trained on {len(windows):,} windows of speech; evaluated on windows of "
             "the dataset's test recordings, in every second of which an anomaly is planted.",
             retrain="python -m reference_models.dense_autoencoder.train",
             measured=measured(made.module, parts["evaluation"]),

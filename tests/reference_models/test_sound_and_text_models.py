@@ -76,7 +76,7 @@ def test_anomalies() -> None:
 
     made = train.measured(trained("dense_autoencoder"), data.load()["evaluation"])
     check("dense_autoencoder", made[0])
-    assert made[0].value >= 0.85
+    assert made[0].interval[0] > 0.7, "no better than chance"
 
 
 def test_tones_clicks_and_mirrors_are_planted() -> None:
