@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := run
-.PHONY: run test check models docs clean
+.PHONY: run test check models docs results clean
 
 run: $(STAMP)
 	$(BIN)/lepton-compress run recipes/digits-cnn.yaml
@@ -19,15 +19,18 @@ check: $(STAMP)
 	$(BIN)/mypy
 
 models: $(STAMP)
-	$(BIN)/python -m reference_models.digits_cnn.train
+	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m reference_models.train_all
 
 docs: $(STAMP)
 	$(BIN)/python -m docs.generate
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --config-settings editable_mode=compat --constraint constraints.txt --editable ".[detection,dev,digits,mlflow,plot]"
+	$(BIN)/python -m pip install --quiet --config-settings editable_mode=compat --constraint constraints.txt --editable ".[detection,dev,digits,efficientnet,images,mlflow,plot,text]"
 	touch $@
+
+results: $(STAMP)
+	$(BIN)/python -m docs.results
 
 clean:
 	rm -rf $(VENV) .lepton runs .mypy_cache .pytest_cache .ruff_cache

@@ -35,6 +35,11 @@ parameters: `quantize`, or `quantize: {activations: int8}`. Steps run in order a
 variants that begin with the same steps share the work. Of a name in two parts, such as
 `quantize_auto`, `quantize: auto` is another spelling.
 
+**Data.** Loaders that read files look beside the recipe, then in the folder that the environment
+variable `LEPTON_DATA` names; with `sha256` a file must be the one that was meant. Before they
+split, they drop samples that lack a value, stand twice, contradict each other or are out of range,
+and the result notes what was dropped. What stays is split by the seed.
+
 **Sharing.** `include: base.yaml` (or a list) takes the top-level keys of another recipe in the same
 folder; keys of the including file replace them. YAML anchors work; top-level keys that start with
 `x-` are ignored and hold them.
@@ -121,7 +126,11 @@ def _table(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
     properties = _properties(whole)
     yield "| key | value | default | meaning |"
     yield "|---|---|---|---|"
-    for name, field in model.model_fields.items():
+    # What is a model's own stands before what it shares with others.
+    fields = sorted(
+        model.model_fields.items(), key=lambda each: each[0] not in vars(model)["__annotations__"]
+    )
+    for name, field in fields:
         about = properties[name]
         default = "required" if field.is_required() else _default(field.default, about)
         meaning = (field.description or "").replace("|", "\\|")

@@ -54,7 +54,7 @@ class Predictor:
             self._bases.add(mark)
         if mark not in self._kept:
             self._kept = {each: self._kept[each] for each in self._bases if each in self._kept}
-            self._kept[mark] = self.run(held, self.job.data.evaluation)
+            self._kept[mark] = self.run(held, self.job.given.evaluation)
         return self._kept[mark]
 
     def run(self, held: Held, split: Split) -> dict[str, np.ndarray]:
@@ -67,7 +67,7 @@ def behaviours(
     job: Job, store: Store, exported: Sequence[Held], scores: Sequence[Score], predictor: Predictor
 ) -> list[Behaviour]:
     """Of each artifact beside the baseline's of its format."""
-    targets = job.data.evaluation.targets
+    targets = job.given.evaluation.targets
     if targets is None:  # a dataset without labels to evaluate on was refused when it was made
         return []
     found = []
@@ -83,7 +83,7 @@ def behaviours(
                 predictor.outputs(base),
                 targets,
                 pairs,
-                behave.masks(job.data.evaluation.slices),
+                behave.masks(job.given.evaluation.slices),
                 output=_output(job),
             )
             return plain(made)  # type: ignore[no-any-return]
@@ -110,7 +110,7 @@ def coverages(
             continue
 
         def build(_: Path, held: Held = held) -> dict[str, Any]:
-            split = job.data.evaluation.named([spec.name for spec in held.artifact.inputs])
+            split = job.given.evaluation.named([spec.name for spec in held.artifact.inputs])
             return dict(coverage.counts(held.file, next(split.batches(_batch(held.artifact)))))
 
         try:
@@ -178,7 +178,7 @@ def _scores_under(
     """An artifact's score in each metric on corrupted samples."""
 
     def build(_: Path) -> dict[str, Any]:
-        asked, split = job.recipe.robustness, job.data.evaluation
+        asked, split = job.recipe.robustness, job.given.evaluation
         where = job.source.where("robustness")
         name = corrupt.pick_input(split, asked.input if asked else None, [corruption], where)
         spoilt = corrupt.corrupted(split, name, corruption, severity, job.recipe.seed)
@@ -192,7 +192,7 @@ def _scores_under(
 
 def _score(job: Job, metric: Any, outputs: Mapping[str, np.ndarray], held: Held) -> Score:
     measure: Callable[..., Any] = metric.measure
-    targets: Any = job.data.evaluation.targets  # they are there, or nothing would be evaluated
+    targets: Any = job.given.evaluation.targets  # they are there, or nothing would be evaluated
     return evaluate.score(
         measure,
         outputs,

@@ -134,7 +134,8 @@ def places(job: Job) -> tuple[Place, ...]:
 def _measured_by(job: Job) -> dict[str, Any]:
     """What a step that measures depends on beside its parameters."""
     targets = [dataclasses.asdict(place) for place in places(job)]
-    return {"targets": targets, "metric": job.metrics[0].mark if job.metrics else None}
+    metric = [job.metrics[0].mark, job.around.mark] if job.metrics else None
+    return {"targets": targets, "metric": metric}
 
 
 def _files(job: Job, step: StepUse, place: tuple[str | int, ...]) -> dict[str, str]:
@@ -247,7 +248,7 @@ class Branches:
             threads=self.job.recipe.threads,
             observer=self.observer,
             targets=places(self.job),
-            metric=self.job.metrics[0].measure if self.job.metrics else None,
+            metric=self.job.first_metric if self.job.metrics else None,
             folder=self.job.source.folder,
             lower=lambda model: self._lower(model).model,
             scratch=folder,

@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from lepton_compress import __version__
+from lepton_compress.asking import asking
 from lepton_compress.boundary import guarded, keep_log, working
 from lepton_compress.commands import caching, looking, naming
 from lepton_compress.gate_command import gating
@@ -129,6 +130,7 @@ def schema(as_json: AsJson = True) -> None:
 
 app.add_typer(looking)
 app.add_typer(gating)
+app.add_typer(asking)
 app.add_typer(reporting)
 app.add_typer(naming, name="plugins")
 app.add_typer(caching, name="cache")

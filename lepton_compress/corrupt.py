@@ -33,15 +33,16 @@ def pick_input(split: Split, name: str | None, corruptions: list[str], where: st
     """The input to corrupt.
 
     Raises:
-        RecipeError: there is none of that name, none of floats, or it holds no images.
+        RecipeError: there is none of that name, none of a signal, or it holds no images.
     """
-    floats = [each for each, array in split.inputs.items() if array.dtype.kind == "f"]
-    if name is not None and name not in floats:
-        mend = nearest(name, floats)
-        raise RecipeError(f"there is no float input {name!r}", where=where, mend=mend)
-    if not floats:
-        raise RecipeError("no input holds floats to corrupt", where=where, mend="remove it")
-    chosen = name or floats[0]
+    signals = [each for each, array in split.inputs.items() if _is_signal(array)]
+    if name is not None and name not in signals:
+        problem = f"there is no input {name!r} of floats, pictures or sound"
+        raise RecipeError(problem, where=where, mend=nearest(name, signals))
+    if not signals:
+        problem = "no input holds floats, pictures or sound to corrupt"
+        raise RecipeError(problem, where=where, mend="remove it")
+    chosen = name or signals[0]
     asked = [each for each in corruptions if each in IMAGES]
     if asked and split.inputs[chosen].ndim != 4:
         raise RecipeError(
@@ -53,10 +54,17 @@ def pick_input(split: Split, name: str | None, corruptions: list[str], where: st
     return chosen
 
 
-def corrupted(split: Split, name: str, corruption: str, severity: int, seed: int) -> Split:
-    """The samples with one input corrupted; float arrays of the same shape and dtype.
+def _is_signal(array: np.ndarray) -> bool:
+    """Floats, pictures of unsigned bytes, or PCM."""
+    raw = {"uint8": 4, "int16": 2}.get(array.dtype.name)
+    return array.dtype.kind == "f" or array.ndim == raw
 
-    Values stay in the range that the input had over all samples (but for `noise_snr`).
+
+def corrupted(split: Split, name: str, corruption: str, severity: int, seed: int) -> Split:
+    """The samples with one input corrupted, of the same shape and dtype.
+
+    Values stay in the range that the input had over all samples (but for `noise_snr`), those of
+    whole numbers in the range of their dtype.
 
     Args:
         name: of the input, (samples, channels, height, width) or with channels last for images.
@@ -65,11 +73,17 @@ def corrupted(split: Split, name: str, corruption: str, severity: int, seed: int
     """
     import dataclasses
 
+    import numpy as np
+
     array = split.inputs[name]
     low, high = float(array.min()), float(array.max())
-    made = _apply(array, corruption, STRENGTHS[corruption][severity - 1], low, high, seed)
+    signal = array if array.dtype.kind == "f" else array.astype(np.float32)
+    made = _apply(signal, corruption, STRENGTHS[corruption][severity - 1], low, high, seed)
     if corruption != "noise_snr":
         made = made.clip(low, high)
+    if array.dtype.kind != "f":
+        limits = np.iinfo(array.dtype)
+        made = made.round().clip(limits.min, limits.max)
     held = {**split.inputs, name: made.astype(array.dtype)}
     return dataclasses.replace(split, inputs=held)
 

@@ -4,17 +4,18 @@ computed or written, so that an impossible recipe fails in seconds and leaves no
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lepton_compress import corrupt, registry
-from lepton_compress.artifacts import Dataset, MetricOutcome
+from lepton_compress.artifacts import Dataset, Measure, MetricOutcome
 from lepton_compress.errors import RecipeError, UserError
 from lepton_compress.load.data import make_dataset
 from lepton_compress.load.model import Origin, open_model
 from lepton_compress.load.references import reference_digest
 from lepton_compress.load.slices import call_slices
+from lepton_compress.preprocess.around import Around, bind
 from lepton_compress.provenance import code_digest, digest
 from lepton_compress.recipe import MetricUse, Recipe, Source, StepUse
 from lepton_compress.store import Store, key
@@ -42,16 +43,31 @@ class Metric:
 
 @dataclass(frozen=True)
 class Job:
-    """A recipe with all that it names opened."""
+    """A recipe with all that it names opened.
+
+    Attributes:
+        data: the samples as the model takes them.
+        metrics: on outputs as an artifact gives them.
+        given: the samples as an artifact takes them; `data` where nothing stands before the model.
+        around: what stands before and behind it.
+    """
 
     source: Source
     origin: Origin
     data: Dataset
     metrics: tuple[Metric, ...]
+    given: Dataset
+    around: Around = field(default_factory=Around)
 
     @property
     def recipe(self) -> Recipe:
         return self.source.recipe
+
+    @property
+    def first_metric(self) -> Measure:
+        """The first metric, on outputs as the model gives them."""
+        measure = self.metrics[0].measure
+        return lambda outputs, targets: measure(self.around.finish(outputs), targets)
 
 
 def open_job(source: Source, *, trust_pickle: bool = False) -> Job:
@@ -63,17 +79,29 @@ def open_job(source: Source, *, trust_pickle: bool = False) -> Job:
     registry.table()  # a name offered twice is refused before one of the two is used
     check_forms(source)
     recipe = source.recipe
-    data = load_data(source)
+    raw = load_data(source)
+    around = bind(source, raw)
+    given, data = around.given(raw), around.prepared(raw)
     if (asked := recipe.robustness) is not None:
         where = source.where("robustness")
-        corrupt.pick_input(data.evaluation, asked.input, list(asked.corruptions), where)
+        corrupt.pick_input(given.evaluation, asked.input, list(asked.corruptions), where)
     origin = open_model(recipe.model, source.folder, data, trust_pickle=trust_pickle)
     metrics = tuple(bind_metric(use, source.folder) for use in recipe.metrics)
-    return Job(source, origin, data, metrics)
+    return Job(source, origin, data, metrics, given, around)
+
+
+def artifact_data(source: Source) -> Dataset:
+    """The dataset of a recipe as its artifacts take it.
+
+    Raises:
+        UserError: as `load_data`, or what stands before the model does not fit it.
+    """
+    raw = load_data(source)
+    return bind(source, raw).given(raw)
 
 
 def load_data(source: Source) -> Dataset:
-    """The dataset of a recipe, checked.
+    """The dataset of a recipe as the loader gives it, checked.
 
     Raises:
         UserError: as the loader and `make_dataset`.
@@ -182,6 +210,7 @@ def check_model(job: Job, store: Store) -> None:
         "check",
         model=job.origin.fingerprint,
         data=job.data.fingerprint,
+        around=job.around.mark,
         metrics=[metric.mark for metric in job.metrics],
     )
     if store.get(mark) is not None:
@@ -206,9 +235,10 @@ def _try_metrics(job: Job, model: Any) -> None:
         name: np.broadcast_to(array[0], (len(targets), *array.shape[1:]))
         for name, array in one.items()
     }
+    finished = job.around.finish(outputs)
     for index, metric in enumerate(job.metrics):
         try:
-            metric.measure(outputs, targets)
+            metric.measure(finished, targets)
         except UserError as error:
             where = job.source.where("metrics", index)
             raise RecipeError(str(error), where=where) from error

@@ -9,19 +9,21 @@ from typing import Any
 from lepton_compress import behave, corrupt, evaluate, registry, verify
 from lepton_compress.branches import Node
 from lepton_compress.job import Job, Metric
+from lepton_compress.preprocess.around import Around
 from lepton_compress.provenance import code_digest, cpu, digest
 from lepton_compress.recipe import ExporterUse
 from lepton_compress.store import key
 
 
-def export_key(node: Node, use: ExporterUse) -> str:
-    """Of the artifact that an exporter writes from a node."""
+def export_key(node: Node, use: ExporterUse, around: Around) -> str:
+    """Of the artifact that an exporter writes from a node, with what stands around it."""
     return key(
         "export",
         node=node.key,
         exporter=use.name,
         parameters=use.bound().model_dump(mode="json"),
         code=code_digest(registry.get("exporter", use.name).function),
+        **({"around": around.mark} if around else {}),
     )
 
 
@@ -38,6 +40,7 @@ def verify_key(job: Job, source: Node, subject: str) -> str:
         subject=subject,
         code=code_digest(verify.verify),
         data=job.data.fingerprint,
+        **({"around": job.around.mark} if job.around else {}),
     )
 
 
@@ -60,7 +63,7 @@ def _own_code(function: Callable[..., Any]) -> str:
 
 def behave_key(job: Job, sha256: str, base: str) -> str:
     """Of the behaviour of an artifact beside the baseline's, both by SHA-256."""
-    slices = {name: column.tolist() for name, column in job.data.evaluation.slices.items()}
+    slices = {name: column.tolist() for name, column in job.given.evaluation.slices.items()}
     return key(
         "behave",
         artifact=sha256,

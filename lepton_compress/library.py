@@ -115,7 +115,7 @@ def _open(source: Source, model: Any, data: Any, functions: list[Callable[..., A
         _own(next(given), use.title) if _is_own(use) else bind_metric(use, source.folder)
         for use in source.recipe.metrics
     )
-    return Job(source, origin, dataset, metrics)
+    return Job(source, origin, dataset, metrics, dataset)
 
 
 def _describe(model: Any, outputs: list[str]) -> dict[str, Any]:

@@ -21,33 +21,34 @@ from __future__ import annotations
 import datetime
 import logging
 import math
+import shutil
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from lepton_compress import branches, evaluate, front, gate, provenance, registry, verify
+from lepton_compress import branches, evaluate, front, gate, provenance, registry, verifying
 from lepton_compress.artifacts import (
     Artifact,
     Front,
     Model,
     Observer,
-    Parity,
     RunResult,
     Score,
     TensorSpec,
 )
-from lepton_compress.behaving import Held, Predictor, behaviours, coverages
+from lepton_compress.behaving import Predictor, behaviours, coverages
 from lepton_compress.branches import Branches, Node
 from lepton_compress.errors import InputError, PluginError
 from lepton_compress.job import Job, check_model, open_job
-from lepton_compress.keys import evaluate_key, export_key, links, verify_key
+from lepton_compress.keys import evaluate_key, export_key
 from lepton_compress.load import external, forms
 from lepton_compress.measuring import profiles
 from lepton_compress.recipe import BASELINE, TargetSpec, read
 from lepton_compress.report import folder as run_folder
 from lepton_compress.report.silent import Silent
 from lepton_compress.store import Store
+from lepton_compress.verifying import Exported
 
 _log = logging.getLogger(__name__)
 
@@ -87,13 +88,15 @@ def execute(job: Job, store: Store, out: Path | None, observer: Observer) -> Run
     """Run a job that is already open. Without `out`, no run folder is left."""
     started, clock = datetime.datetime.now(datetime.UTC), time.perf_counter()
     told = _Noting(observer)
+    for note in job.given.notes:
+        told.note(note)
     check_model(job, store)
     store.sweep()
     planned = branches.plan(job)
     made = Branches(job, store, told)
     exported = [each for name in planned for each in _export(job, made, name, planned[name])]
     candidates = tuple(made.candidate(name, node) for name, node in planned.items())
-    parities = [parity for each in exported for parity in _verify(job, made, each)]
+    parities = [parity for each in exported for parity in verifying.parities(job, made, each)]
     predictor = Predictor(job, BASELINE, told)
     scores = _evaluate(job, store, exported, predictor)
     measured = gate.Measured(
@@ -108,7 +111,7 @@ def execute(job: Job, store: Store, out: Path | None, observer: Observer) -> Run
             job.source,
             job.recipe.gates,
             [(each.artifact, each.file) for each in exported],
-            job.data.evaluation,
+            job.given.evaluation,
             seed=job.recipe.seed,
             observer=told,
         ),
@@ -118,7 +121,7 @@ def execute(job: Job, store: Store, out: Path | None, observer: Observer) -> Run
     result = RunResult(
         recipe=job.recipe.name,
         recipe_digest=job.recipe.digest(),
-        data_fingerprint=job.data.fingerprint,
+        data_fingerprint=job.given.fingerprint,
         seed=job.recipe.seed,
         started=started.isoformat(timespec="seconds"),
         seconds=round(time.perf_counter() - clock, 2),
@@ -167,21 +170,7 @@ class _Noting:
         self._note(text)
 
 
-@dataclass(frozen=True)
-class _Exported:
-    """An artifact with its file in the store and the node it was written from."""
-
-    artifact: Artifact
-    file: Path
-    node: Node
-
-    @property
-    def held(self) -> Held:
-        """Without the node."""
-        return Held(self.artifact, self.file)
-
-
-def _export(job: Job, made: Branches, name: str, node: Node) -> list[_Exported]:
+def _export(job: Job, made: Branches, name: str, node: Node) -> list[Exported]:
     """The artifacts of one candidate, one for each export of the recipe."""
     found = []
     for use in job.recipe.exports:
@@ -193,12 +182,14 @@ def _export(job: Job, made: Branches, name: str, node: Node) -> list[_Exported]:
         ) -> dict[str, Any]:
             made.entry(node)
             with made.observer.work(f"export {name}"):
-                file = plugin.call(made.model(node), parameters, folder)
+                file = plugin.call(_surrounded(job, made.model(node)), parameters, folder)
             if not isinstance(file, Path) or not file.is_file():
                 raise PluginError(f"wrote no file {file}", where=f"exporter {plugin.name}")
-            return _describe(file, folder)
+            for each in job.around.files:
+                shutil.copyfile(each, folder / each.name)
+            return _describe(file, folder, [each.name for each in job.around.files])
 
-        entry = made.store.make(export_key(node, use), f"export {use.name}", build)
+        entry = made.store.make(export_key(node, use, job.around), f"export {use.name}", build)
         about = entry.details
         file = entry.folder / about["file"]
         beside = [entry.folder / each for each in about["beside"]]
@@ -216,12 +207,21 @@ def _export(job: Job, made: Branches, name: str, node: Node) -> list[_Exported]:
             operators=about["operators"],
             beside=tuple(f"{folder}/{name}/{each.name}" for each in beside),
         )
-        found.append(_Exported(artifact, file, node))
+        found.append(Exported(artifact, file, node))
     return found
 
 
-def _describe(file: Path, folder: Path) -> dict[str, Any]:
-    """What can be read off an artifact's file."""
+def _surrounded(job: Job, model: Model) -> Model:
+    """With what stands before and behind it, if anything does."""
+    if not job.around:
+        return model
+    from lepton_compress.preprocess.attach import attach
+
+    return attach(model, job.around)
+
+
+def _describe(file: Path, folder: Path, more: list[str]) -> dict[str, Any]:
+    """What can be read off an artifact's file; `more` are files that travel with it."""
     import onnx
 
     from lepton_compress import graph
@@ -231,7 +231,10 @@ def _describe(file: Path, folder: Path) -> dict[str, Any]:
     outputs = [forms.spec(value) for value in model.graph.output]
     return {
         "file": file.relative_to(folder).as_posix(),
-        "beside": [each.relative_to(folder).as_posix() for each in external.beside(file)],
+        "beside": [
+            *(each.relative_to(folder).as_posix() for each in external.beside(file)),
+            *more,
+        ],
         "inputs": [[spec.name, spec.dtype, list(spec.shape)] for spec in inputs],
         "outputs": [[spec.name, spec.dtype, list(spec.shape)] for spec in outputs],
         "operators": graph.operators(model),
@@ -242,70 +245,8 @@ def _specs(rows: list[list[Any]]) -> tuple[TensorSpec, ...]:
     return tuple(TensorSpec(name, dtype, tuple(shape)) for name, dtype, shape in rows)
 
 
-def _verify(job: Job, made: Branches, exported: _Exported) -> list[Parity]:
-    """Each link of the chain from the user's model to the artifact."""
-    found = []
-    for source, lowered in links(exported.node):
-        found += _checked(job, made, exported, source, None, lowered)
-    found += _checked(job, made, exported, exported.node, exported.file, None)
-    return found
-
-
-def _checked(
-    job: Job,
-    made: Branches,
-    exported: _Exported,
-    source: Node,
-    file: Path | None,
-    lowered: Node | None,
-) -> list[Parity]:
-    """One link: the graph `lowered` from `source`, or the artifact `file` written from it."""
-    artifact = exported.artifact
-    mark = verify_key(job, source, lowered.key if lowered else artifact.sha256)
-
-    def build(folder: Path) -> dict[str, Any]:
-        reference = made.model(source)
-        names = [spec.name for spec in reference.inputs]
-        subject = _runner(artifact.format, file) if file else _caller(made.model(lowered or source))
-        with made.observer.work(f"verify {artifact.candidate}"):
-            parities = verify.verify(
-                subject,
-                _caller(reference),
-                job.data.evaluation.named(names),
-                candidate=artifact.candidate,
-                format=artifact.format,
-                against=reference.form,
-            )
-        return {"parities": [[p.against, p.value, p.batch, p.samples] for p in parities]}
-
-    entry = made.store.make(mark, "verify", build)
-    return [
-        Parity(
-            artifact.candidate,
-            artifact.format,
-            against,
-            verify.METRIC,
-            value,
-            verify.LIMIT,
-            batch,
-            samples,
-        )
-        for against, value, batch, samples in entry.details["parities"]
-    ]
-
-
-def _caller(model: Model) -> verify.Run:
-    return lambda feeds: forms.call(model, feeds)
-
-
-def _runner(format: str, file: Path) -> verify.Run:
-    runner = registry.get("runtime", "onnxruntime-cpu").function(file, 1)
-    names = [spec.name for spec in runner.outputs]
-    return lambda feeds: dict(zip(names, runner.run(feeds), strict=True))
-
-
 def _evaluate(
-    job: Job, store: Store, exported: list[_Exported], predictor: Predictor
+    job: Job, store: Store, exported: list[Exported], predictor: Predictor
 ) -> list[Score]:
     """Every metric on every artifact, and its drop from the baseline's."""
     scores: list[Score] = []
@@ -330,7 +271,7 @@ def _evaluate(
     return [replace(s, drop=0.0) if s.candidate == BASELINE else s for s in compared]
 
 
-def _scores(job: Job, store: Store, exported: _Exported, predictor: Predictor) -> list[Score]:
+def _scores(job: Job, store: Store, exported: Exported, predictor: Predictor) -> list[Score]:
     artifact, targets = exported.artifact, job.data.evaluation.targets
     if targets is None:  # a dataset without labels to evaluate on was refused when it was made
         return []

@@ -88,7 +88,7 @@ def _made(node: Node, kept: Kept) -> PlannedStage:
 
 def _proved(job: Job, node: Node, use: ExporterUse, kept: Kept) -> Iterator[PlannedStage]:
     """An export, and what is done with the artifact."""
-    mark = keys.export_key(node, use)
+    mark = keys.export_key(node, use, job.around)
     entry = kept.get(mark)
     file = entry.folder / str(entry.details["file"]) if entry else None
     if file is not None and not file.is_file():

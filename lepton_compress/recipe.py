@@ -82,6 +82,14 @@ class ExporterUse(Use):
     kind = "exporter"
 
 
+class PreprocessingUse(Use):
+    kind = "preprocessing"
+
+
+class PostprocessingUse(Use):
+    kind = "postprocessing"
+
+
 class ModelSpec(Section):
     """The trained model: a Python factory, an exported program, or an ONNX file."""
 
@@ -281,6 +289,14 @@ class Recipe(Params):
     description: str = Field("", description="For people.")
     model: ModelSpec = Field(description="The trained model.")
     data: LoaderUse = Field(description="The loader of the samples.")
+    preprocess: list[PreprocessingUse] = Field(
+        [],
+        description="What stands before the model, built into the artifact: the loader gives raw "
+        "samples, and so does the device.",
+    )
+    postprocess: list[PostprocessingUse] = Field(
+        [], description="What stands behind it, built into the artifact too."
+    )
     metrics: Annotated[list[MetricUse], Field(min_length=1)] = Field(
         description="The first is the one that gates and selection look at by default."
     )
@@ -363,6 +379,10 @@ class Recipe(Params):
     def uses(self) -> Iterator[tuple[Key, Use]]:
         """Every plug-in that the recipe names, and where."""
         yield ("data",), self.data
+        for index, before in enumerate(self.preprocess):
+            yield ("preprocess", index), before
+        for index, behind in enumerate(self.postprocess):
+            yield ("postprocess", index), behind
         for index, metric in enumerate(self.metrics):
             yield ("metrics", index), metric
         for variant, steps in self.variants.items():

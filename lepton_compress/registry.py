@@ -55,8 +55,16 @@ BUILTIN: Mapping[tuple[str, str], str] = {
     ("metric", "r2"): "lepton_compress.torch_metrics:r2",
     ("metric", "word_error_rate"): "lepton_compress.torch_metrics:word_error_rate",
     ("metric", "mean_average_precision"): "lepton_compress.torch_metrics:mean_average_precision",
+    ("preprocessing", "image"): "lepton_compress.preprocess.image:image",
+    ("postprocessing", "classes"): "lepton_compress.preprocess.classes:classes",
     ("loader", "python"): "lepton_compress.load.data:load_python",
-    ("loader", "npz"): "lepton_compress.load.data:load_npz",
+    ("loader", "wav"): "lepton_compress.load.wav:load_wav",
+    ("loader", "text"): "lepton_compress.load.text:load_text",
+    ("preprocessing", "text"): "lepton_compress.preprocess.text:text",
+    ("preprocessing", "audio"): "lepton_compress.preprocess.audio:audio",
+    ("loader", "npz"): "lepton_compress.load.npz:load_npz",
+    ("loader", "images"): "lepton_compress.load.images:load_images",
+    ("loader", "idx"): "lepton_compress.load.idx:load_idx",
 }
 
 

@@ -9,7 +9,7 @@ from lepton_compress import provenance
 from lepton_compress.artifacts import Artifact, Observer, RunResult
 from lepton_compress.budget import Gates
 from lepton_compress.errors import InputError
-from lepton_compress.job import load_data
+from lepton_compress.job import artifact_data
 from lepton_compress.measuring import profiles
 from lepton_compress.report.folder import kept_recipe
 
@@ -35,7 +35,7 @@ def remeasure(result: RunResult, gates: Gates, observer: Observer) -> RunResult:
             mend="run the recipe again",
         )
     files = [(each, _file(result.folder, each)) for each in result.artifacts]
-    evaluation = load_data(source).evaluation
+    evaluation = artifact_data(source).evaluation
     found = profiles(source, gates, files, evaluation, seed=result.seed, observer=observer)
     environment = {**result.environment, **provenance.environment()}
     return replace(result, profiles=tuple(found), environment=environment)

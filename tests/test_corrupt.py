@@ -92,3 +92,23 @@ def test_an_input_that_cannot_be_corrupted_is_refused(
         corrupt.pick_input(split, name, kinds, "r.yaml:3: robustness")
     assert said in str(caught.value)
     assert corrupt.pick_input(SPLIT, None, ["contrast"], "") == "image"
+
+
+@every
+@pytest.mark.parametrize("kind", ["uint8", "int16"])
+def test_raw_pictures_and_sound_are_signals_too(name: str, kind: str) -> None:
+    if kind == "uint8":
+        raw = DRAW.integers(0, 256, (4, 16, 16, 3), np.uint8)
+    else:
+        raw = DRAW.integers(-32768, 32768, (4, 800), np.int16)
+        if name in corrupt.IMAGES:
+            pytest.skip("is for images")
+    split = Split({"ids": np.arange(4), "raw": raw})
+    assert corrupt.pick_input(split, None, [name], "here") == "raw"
+    made = corrupt.corrupted(split, "raw", name, 5, 0).inputs["raw"]
+    assert (made.shape, made.dtype) == (raw.shape, raw.dtype)
+    apart = np.abs(made.astype(float) - raw)
+    assert apart.mean() > 0.01 * np.ptp(raw.astype(float))
+    if name != "gaussian_blur":  # of noise it leaves nothing
+        # Nothing has run over the ends of the dtype to the other side.
+        assert np.corrcoef(made.ravel(), raw.ravel())[0, 1] > 0.5

@@ -26,6 +26,7 @@ FOUNDATION = [
     "accounts",
     "comparison",
     "judgements",
+    "predictions",
     "units",
     "provenance",
     "document",
@@ -36,7 +37,7 @@ FOUNDATION += ["use", "budget", "recipe", "store", "ranges"]
 """Lowest first: each may import those before it, and nothing else."""
 
 FOR_ALL = {"errors", "artifacts", "overviews", "accounts", "units", "provenance", "registry"}
-FOR_ALL |= {"comparison"}
+FOR_ALL |= {"comparison", "predictions"}
 FOR_ALL |= {"budget", "judgements", "recipe", "store", "ranges"}
 """What every stage may import."""
 
@@ -49,6 +50,7 @@ STAGES = {
     "compress": {"compress", "graph", "load.forms", "load.external", "statistics"},
     "export": {"export", "graph", "load.forms", "load.external"},
     "verify": {"graph", "load.forms", "statistics", "targets.runner"},
+    "preprocess": {"preprocess", "load.files", "load.forms", "verify"},
     "evaluate": {"statistics", "targets.runner"},
     "behave": {"statistics"},
     "corrupt": set[str](),
@@ -62,6 +64,7 @@ STAGES = {
     # It reads what the loaders and the report wrote, by their own readers.
     "inspect": {"inspect", "graph", "load.forms", "load.model", "load.references", "load.weights"}
     | {"report.folder"},
+    "predict": {"predict", "preprocess", "load.sound", "targets.runner"},
     # It reads a run and its recipe's data as those who wrote and used them do.
     "explain": {"explain", "graph", "job", "load.forms", "load.model", "report.folder"}
     | {"targets.onnxruntime_session"},
@@ -73,10 +76,11 @@ STAGES = {
 COMPOSERS = ["job", "branches", "keys", "plan", "requirements", "plugins", "doctor", "cache"]
 COMPOSERS += ["compare", "joined", "tracking"]
 COMPOSERS += ["devices", "measuring"]
-COMPOSERS += ["scaffold", "behaving", "pipeline", "library", "remeasure", "judging", "__init__"]
+COMPOSERS += ["scaffold", "behaving", "verifying", "predicting", "pipeline", "library"]
+COMPOSERS += ["remeasure", "judging", "__init__"]
 """They put the stages together. Each may import every stage, and the composers before it."""
 
-TERMINAL = ["boundary", "options", "gate_command", "commands", "reporting", "cli"]
+TERMINAL = ["boundary", "options", "gate_command", "asking", "commands", "reporting", "cli"]
 """The command line. It may import everything; nothing else may import it."""
 
 PLACED = {*FOUNDATION, *STAGES, *COMPOSERS, *TERMINAL}
@@ -90,9 +94,16 @@ FRAMEWORKS |= {
     "torchmetrics",
     "pycocotools",
 }
+FRAMEWORKS |= {"PIL"}
+FRAMEWORKS |= {"tokenizers"}
 FRAMEWORKS |= {"jinja2", "markupsafe", "matplotlib", "mlflow"}
 
 IMPLEMENTATIONS = {
+    "preprocess.attach": {"numpy", "onnx"},
+    "preprocess.nodes": {"numpy", "onnx"},
+    "preprocess.pixels": {"numpy"},
+    "preprocess.probabilities": {"numpy", "scipy"},
+    "preprocess.surrounded": {"onnx"},
     "compress.channels": {"torch", "torch_pruning"},
     "compress.absorb": {"onnx"},
     "compress.account": {"numpy", "onnx"},
@@ -138,6 +149,9 @@ IMPLEMENTATIONS = {
     "compress.weight_channels": {"numpy", "onnx"},
     "compress.weight_only": {"numpy", "onnx", "torch"},
     "compress.weight_stream": {"numpy", "onnx"},
+    "load.sound": {"numpy"},
+    "preprocess.mel": {"numpy"},
+    "preprocess.tokens": {"numpy"},
     "profile.extras": {"numpy"},
     "profile.lanes": {"numpy"},
     "profile.measure": {"numpy"},

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from tests.conftest import Cli
 
 COMMANDS = ["explain", "run", "validate", "schema", "plan", "inspect", "init", "doctor", "gate"]
-COMMANDS += ["report", "compare"]
+COMMANDS += ["report", "compare", "predict"]
 GROUPS = {"plugins": ["list", "show"], "cache": ["list", "prune"]}
 ALL = [[each] for each in [*COMMANDS, *GROUPS]]
 ALL += [[group, each] for group, below in GROUPS.items() for each in below]
@@ -81,12 +81,12 @@ class TestCompletion:
     @pytest.mark.parametrize(
         ("words", "offered"),
         [
-            ("lepton-compress p", ["plan", "plugins"]),
+            ("lepton-compress p", ["plan", "predict", "plugins"]),
             ("lepton-compress cache ", ["list", "prune"]),
             ("lepton-compress plan r", ["recipe.yaml"]),
             ("lepton-compress inspect m", ["model.onnx"]),
             ("lepton-compress plugins show exp", ["exporter"]),
-            ("lepton-compress plugins show loader ", ["npz", "python"]),
+            ("lepton-compress plugins show exporter ", ["onnx"]),
         ],
     )
     def test_words(self, tiny: Path, cli: Cli, words: str, offered: list[str]) -> None:

@@ -14,7 +14,7 @@ from lepton_compress.artifacts import Artifact, Candidate, Dataset, Observer, Ru
 from lepton_compress.errors import InputError, RecipeError
 from lepton_compress.explain import account
 from lepton_compress.explain.diagnose import diagnose
-from lepton_compress.job import load_data
+from lepton_compress.job import artifact_data
 from lepton_compress.load.forms import signature
 from lepton_compress.load.model import external_files, read_onnx_file
 from lepton_compress.registry import nearest
@@ -208,7 +208,7 @@ def _data(
     if data is not None:
         return _read_npz(data, model), None, ()
     source = recipe.read(recipe_path) if recipe_path else _recipe_of(subject)
-    held: Dataset = load_data(source)
+    held: Dataset = artifact_data(source)
     notes: tuple[str, ...] = ()
     if subject.run is not None and subject.run.data_fingerprint != held.fingerprint:
         notes = ("the recipe gives other data now than when this was made",)

@@ -13,13 +13,11 @@ from lepton_compress.artifacts import Dataset, Split
 from lepton_compress.errors import InputError
 from lepton_compress.load.references import resolve
 from lepton_compress.load.slices import read_slices
+from lepton_compress.load.splitting import SPLITS
 from lepton_compress.registry import Params, plugin
-from lepton_compress.units import Percent
 
 if TYPE_CHECKING:
     import numpy as np
-
-SPLITS = ("train", "calibration", "evaluation")
 
 
 class PythonLoader(Params):
@@ -46,76 +44,6 @@ def load_python(params: PythonLoader, folder: Path, seed: int) -> Any:
             where=params.function,
             mend="call it in a Python console to see where",
         ) from error
-
-
-class NpzLoader(Params):
-    """Reads arrays of one .npz file and splits them by the recipe's seed."""
-
-    path: str = Field(description="The file, as numpy.savez writes it.")
-    inputs: list[str] = Field(min_length=1, description="Arrays that the model takes.")
-    targets: str | None = Field(None, description="The array of labels or values to predict.")
-    slices: list[str] = Field(
-        [], description="Arrays of true or false, numbers or texts: parts to look at one by one."
-    )
-    scale: float = Field(
-        1.0, description="Inputs are multiplied by this, and are float32 then; 1 leaves them."
-    )
-    calibration: Percent = Field(0.1, description="Share of samples to calibrate with.")
-    evaluation: Percent = Field(0.2, description="Share of samples to evaluate on.")
-
-
-@plugin("loader", "npz", NpzLoader)
-def load_npz(params: NpzLoader, folder: Path, seed: int) -> Any:
-    """Reads arrays of one .npz file and splits them at random by the recipe's seed."""
-    import zipfile
-    import zlib
-
-    import numpy as np
-
-    path = folder / params.path
-    try:
-        # Opened here, as numpy leaves a file open that it finds to be none.
-        with path.open("rb") as held, np.load(held, allow_pickle=False) as file:
-            wanted = [*params.inputs, *([params.targets] if params.targets else []), *params.slices]
-            for name in wanted:
-                if name not in file:
-                    raise InputError(
-                        f"has no array {name!r}", where=str(path), mend=f"has {', '.join(file)}"
-                    )
-            arrays = {name: file[name] for name in wanted}
-    except (OSError, EOFError, TypeError, ValueError, zipfile.BadZipFile, zlib.error) as error:
-        said = "no such file" if isinstance(error, FileNotFoundError) else f"not an .npz ({error})"
-        raise InputError(said, where=str(path), mend="give a file made by numpy.savez") from error
-    count = _common_length(arrays, str(path))
-    for name in params.inputs:
-        if params.scale != 1.0:
-            arrays[name] = (arrays[name] * params.scale).astype(np.float32)
-    order = np.random.default_rng(seed).permutation(count)
-    ends = [round(count * (1 - params.calibration - params.evaluation))]
-    ends.append(ends[0] + round(count * params.calibration))
-    if ends[0] < 0:
-        raise InputError("calibration and evaluation together exceed 100 %", where=str(path))
-    parts = dict(zip(SPLITS, np.split(order, ends), strict=True))
-    return {
-        split: {
-            "inputs": {name: arrays[name][rows] for name in params.inputs},
-            "targets": arrays[params.targets][rows] if params.targets else None,
-            # A part may lie outside a split; only the evaluation's are looked at.
-            "slices": {name: arrays[name][rows] for name in params.slices}
-            if split == "evaluation"
-            else {},
-        }
-        for split, rows in parts.items()
-    }
-
-
-def _common_length(arrays: Mapping[str, np.ndarray], where: str) -> int:
-    """The samples that all arrays have."""
-    counts = {name: len(array) if array.ndim else 0 for name, array in arrays.items()}
-    if len(set(counts.values())) > 1:
-        said = ", ".join(f"{name} {count}" for name, count in counts.items())
-        raise InputError(f"its arrays have different numbers of samples ({said})", where=where)
-    return next(iter(counts.values()))
 
 
 def make_dataset(given: Any, where: str) -> Dataset:

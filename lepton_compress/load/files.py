@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
 
 from lepton_compress.errors import InputError
 from lepton_compress.provenance import file_digest
 
 VARIABLE = "LEPTON_DATA"
 """Environment variable: a folder in which to look for data that does not lie beside the recipe."""
+
+Sha256 = Annotated[str, Field(pattern="^[0-9a-fA-F]{64}$")]
+"""In hexadecimal."""
 
 
 def locate(given: str, folder: Path, sha256: str | None = None) -> Path:

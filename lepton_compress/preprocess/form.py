@@ -31,6 +31,7 @@ class Preprocessing:
             the model takes.
         about: what `predict` needs to make the raw input out of a file, as JSON.
         files: that travel with the artifact.
+        notes: what there is to tell the user of raw samples (samples, ...).
     """
 
     apply: Callable[[np.ndarray], np.ndarray]
@@ -38,6 +39,7 @@ class Preprocessing:
     raw: TensorSpec
     about: dict[str, Json]
     files: tuple[Path, ...] = ()
+    notes: Callable[[np.ndarray], tuple[str, ...]] | None = None
 
 
 @dataclass(frozen=True)

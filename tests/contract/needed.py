@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import wave
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +31,13 @@ PARAMETERS: dict[tuple[str, str], dict[str, Any]] = {
     **{("metric", name): {"resamples": 20} for name in ("f1", "precision", "recall", "auroc")},
     **{("metric", name): {"resamples": 20} for name in ("average_precision", "r2")},
     ("metric", "word_error_rate"): {"resamples": 20},
+    ("preprocessing", "audio"): {"rate": 8000},
     ("loader", "python"): {"function": "own.py:load", "args": {"count": 20}},
+    ("loader", "images"): {"path": "pictures"},
+    ("loader", "idx"): {"images": "images.idx", "labels": "labels.idx"},
     ("loader", "npz"): {"path": "data.npz", "inputs": ["x", "side"], "targets": "y"},
+    ("loader", "text"): {"path": "texts.csv"},
+    ("loader", "wav"): {"path": "sounds", "rate": 8000, "samples": 400},
 }
 
 OWN = """
@@ -67,7 +73,35 @@ def files(folder: Path) -> Path:
     (folder / "own.py").write_text(OWN)
     arrays = {"x": draw.normal(size=(40, 3)), "side": draw.normal(size=(40, 2))}
     np.savez(folder / "data.npz", y=draw.integers(3, size=40), **arrays)  # type: ignore[arg-type]
+    write_pictures(folder / "pictures")
+    write_idx(folder / "images.idx", draw.integers(256, size=(40, 4, 5)).astype(np.uint8))
+    write_idx(folder / "labels.idx", draw.integers(10, size=40).astype(np.uint8))
+    rows = [f"sentence {index},word{index % 2}" for index in range(20)]
+    (folder / "texts.csv").write_text("\n".join(["text,label", *rows]), encoding="utf-8")
+    for index in range(20):
+        place = folder / "sounds" / f"word{index % 2}"
+        place.mkdir(parents=True, exist_ok=True)
+        with wave.open(str(place / f"{index}.wav"), "wb") as file:
+            file.setparams((1, 2, 8000, 0, "NONE", ""))
+            file.writeframes(draw.integers(-9000, 9000, 300).astype("<i2").tobytes())
     return folder
+
+
+def write_pictures(folder: Path, count: int = 40) -> None:
+    """Pictures of 5x4 in a folder for each of two labels."""
+    from PIL import Image
+
+    draw = np.random.default_rng(0)
+    for row in range(count):
+        path = folder / f"label{row % 2}" / f"{row}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(draw.integers(256, size=(4, 5, 3)).astype(np.uint8)).save(path)
+
+
+def write_idx(path: Path, array: NDArray[np.uint8]) -> None:
+    """An IDX file of bytes."""
+    head = bytes([0, 0, 8, array.ndim]) + np.array(array.shape, ">u4").tobytes()
+    path.write_bytes(head + array.tobytes())
 
 
 def image_data() -> Dataset:

@@ -13,7 +13,8 @@ from lepton_compress.errors import InputError, UserError
 from lepton_compress.load.data import make_dataset
 from tests.contract.needed import files, of_kind, parameters
 
-BROKEN = {"python": "own.py", "npz": "data.npz"}
+BROKEN = {"python": "own.py", "npz": "data.npz", "wav": "sounds/word0/0.wav"}
+BROKEN |= {"images": "pictures/label0/0.png", "idx": "images.idx", "text": "texts.csv"}
 """The file that each reads. A new loader gets its line here."""
 
 every = pytest.mark.parametrize("name", of_kind("loader"))

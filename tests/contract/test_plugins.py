@@ -23,6 +23,8 @@ GIVEN = {
     "runtime": ["path", "threads"],
     "metric": ["outputs", "targets", "params", "folder"],
     "loader": ["params", "folder", "seed"],
+    "preprocessing": ["params", "raw", "folder"],
+    "postprocessing": ["params", "made", "folder"],
 }
 
 

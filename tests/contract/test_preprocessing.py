@@ -15,10 +15,30 @@ from lepton_compress import registry
 from lepton_compress.artifacts import TensorSpec
 from lepton_compress.preprocess.form import Preprocessing
 from lepton_compress.preprocess.nodes import Nodes
+from tests.preprocess.tokenizers import write_tokenizer
 
-RAW: Mapping[str, tuple[tuple[int, ...], str]] = {}
+RAW: Mapping[str, tuple[tuple[int, ...], str]] = {
+    "image": ((9, 12, 3), "uint8"),
+    "audio": ((4000,), "int16"),
+    "text": ((30,), "uint8"),
+}
 """By plug-in: shape of one raw sample, and dtype."""
-SETTINGS: Mapping[str, list[dict[str, Any]]] = {}
+SETTINGS: Mapping[str, list[dict[str, Any]]] = {
+    "image": [
+        {},
+        {"mean": [0.4, 0.5, 0.6], "std": [0.2, 0.3, 0.1], "channels": "bgr"},
+        {"size": [5, 7], "crop": 4},
+        {"size": 20, "layout": "channels_last", "channels": "bgr", "std": [1.0, 2.0, 3.0]},
+        {"crop": [4, 6], "layout": "channels_last", "mean": [0.5]},
+    ],
+    "text": [{"tokenizer": "tokenizer.json", "length": 8}],
+    "audio": [
+        {"rate": 8000},
+        {"rate": 8000, "frame": "25 ms", "hop": "10 ms", "features": "mfcc", "layout": "image"},
+        {"rate": 16000, "frame": "16 ms", "hop": "16 ms", "mels": 4, "low": 300, "high": 3000}
+        | {"mean": [-3, -2, -1, 0], "std": [1, 2, 3, 4], "layout": "flat"},
+    ],
+}
 """By plug-in: parameters to try."""
 
 
@@ -33,6 +53,7 @@ def draw(name: str, samples: int) -> np.ndarray:
 
 
 def make(name: str, parameters: dict[str, Any], folder: Path) -> Preprocessing:
+    write_tokenizer(folder / "tokenizer.json")
     plugin = registry.get("preprocessing", name)
     shape, dtype = RAW[name]
     spec = TensorSpec("raw", dtype, ("batch", *shape))
@@ -50,22 +71,23 @@ def test_the_nodes_compute_what_the_original_does(
     made = make(name, parameters, tmp_path)
     if made.build is None:
         pytest.skip("is done on the host")
+    given = {samples: draw(name, samples) for samples in (1, 3)}
     nodes = Nodes("raw")
     last = made.build(nodes, "raw")
     dtype = onnx.helper.np_dtype_to_tensor_dtype(np.dtype(made.raw.dtype))
+    rank = [None] * made.apply(given[1]).ndim
     graph = onnx.helper.make_graph(
         nodes.nodes,
         "preprocessing",
         [onnx.helper.make_tensor_value_info("raw", dtype, list(made.raw.shape))],
-        [onnx.helper.make_tensor_value_info(last, onnx.TensorProto.FLOAT, None)],
+        [onnx.helper.make_tensor_value_info(last, onnx.TensorProto.FLOAT, rank)],
         nodes.constants,
     )
     opset = [onnx.helper.make_opsetid("", 20)]
     model = onnx.helper.make_model(graph, opset_imports=opset, ir_version=10)
     onnx.checker.check_model(model)
     session = onnxruntime.InferenceSession(model.SerializeToString())
-    for samples in (1, 3):
-        raw = draw(name, samples)
+    for raw in given.values():
         wanted = made.apply(raw)
         (found,) = session.run(None, {"raw": raw})
         assert found.shape == wanted.shape

@@ -15,13 +15,11 @@ from torch.utils.data import DataLoader, TensorDataset
 from lepton_compress.artifacts import Dataset, Split
 from lepton_compress.errors import InputError
 from lepton_compress.load.data import (
-    SPLITS,
-    NpzLoader,
     PythonLoader,
-    load_npz,
     load_python,
     make_dataset,
 )
+from lepton_compress.load.splitting import SPLITS
 
 COUNTS = dict(zip(SPLITS, (12, 5, 8), strict=True))
 
@@ -196,50 +194,3 @@ class TestPython:
         (tmp_path / "own.py").write_text("def load():\n    raise OSError('no disk')\n")
         with pytest.raises(InputError, match=r"own\.py:load: raised OSError: no disk; call it"):
             load_python(PythonLoader(function="own.py:load"), tmp_path, 0)
-
-
-class TestNpz:
-    @pytest.fixture
-    def folder(self, tmp_path: Path) -> Path:
-        images = np.arange(400, dtype=np.uint8).reshape(100, 4)
-        images[:, 0] = np.arange(100)
-        np.savez(tmp_path / "d.npz", images=images, labels=np.arange(100) % 3)
-        return tmp_path
-
-    def test_splits_by_the_seed(self, folder: Path) -> None:
-        params = NpzLoader(path="d.npz", inputs=["images"], targets="labels")
-        held = make_dataset(load_npz(params, folder, 1), "data")
-        sizes = [len(getattr(held, name)) for name in SPLITS]
-        assert sizes == [70, 10, 20]
-        again = make_dataset(load_npz(params, folder, 1), "data")
-        other = make_dataset(load_npz(params, folder, 2), "data")
-        assert again.fingerprint == held.fingerprint != other.fingerprint
-        # Images keep their labels.
-        for name in SPLITS:
-            split = getattr(held, name)
-            assert np.array_equal(split.inputs["images"][:, 0] % 3, split.targets)
-
-    def test_scales_integers(self, folder: Path) -> None:
-        params = NpzLoader(path="d.npz", inputs=["images"], targets="labels", scale=1 / 255)
-        images = make_dataset(load_npz(params, folder, 1), "data").train.inputs["images"]
-        assert images.dtype == np.float32
-        assert images.max() <= 1
-
-    @pytest.mark.parametrize(
-        ("changes", "says"),
-        [
-            ({"path": "no.npz"}, r"no\.npz: no such file; give a file made by numpy\.savez"),
-            ({"path": "text.npz"}, r"text\.npz: not an \.npz"),
-            ({"path": "pickle.npz"}, r"pickle\.npz: not an \.npz"),
-            ({"inputs": ["image"]}, r"d\.npz: has no array 'image'; has images, labels"),
-            ({"evaluation": "95 %"}, "calibration and evaluation together exceed 100 %"),
-        ],
-    )
-    def test_what_cannot_be_read_is_named(
-        self, folder: Path, changes: dict[str, Any], says: str
-    ) -> None:
-        (folder / "text.npz").write_text("no zip")
-        np.savez(folder / "pickle.npz", images=np.array([{}]), labels=np.array([1]))
-        values = {"path": "d.npz", "inputs": ["images"], "targets": "labels", **changes}
-        with pytest.raises(InputError, match=says):
-            load_npz(NpzLoader.model_validate(values), folder, 0)

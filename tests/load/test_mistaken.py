@@ -15,9 +15,10 @@ from torch import nn
 
 from lepton_compress.artifacts import Dataset, Model, Split
 from lepton_compress.errors import InputError
-from lepton_compress.load.data import NpzLoader, load_npz, make_dataset
+from lepton_compress.load.data import make_dataset
 from lepton_compress.load.forms import fingerprint
 from lepton_compress.load.model import open_module
+from lepton_compress.load.npz import NpzLoader, load_npz
 from lepton_compress.load.references import reference_digest, resolve
 from lepton_compress.load.weights import load_weights
 

@@ -10,7 +10,8 @@ import pytest
 
 from lepton_compress.artifacts import Split
 from lepton_compress.errors import InputError
-from lepton_compress.load.data import NpzLoader, load_npz, make_dataset
+from lepton_compress.load.data import make_dataset
+from lepton_compress.load.npz import NpzLoader, load_npz
 from lepton_compress.load.slices import call_slices, read_slices
 
 X = np.random.default_rng(0).normal(size=(40, 3)).astype(np.float32)

@@ -1,0 +1,185 @@
+"""From what a user has (a picture, a recording, a text, an array) to what an artifact takes."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lepton_compress.artifacts import Json, TensorSpec
+from lepton_compress.errors import InputError, MissingExtraError
+from lepton_compress.load import sound
+from lepton_compress.predict.manual import Manual, single_input
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from lepton_compress.targets.runner import Runner
+
+    Feeds = dict[str, np.ndarray]
+
+_ARRAYS = (".npy", ".npz")
+_CONVERT = "give --convert to convert it"
+
+
+def read(given: str, manual: Manual, runner: Runner, *, convert: bool) -> tuple[Feeds, list[str]]:
+    """The artifact's inputs for one or more samples, and notes on what was converted.
+
+    Args:
+        given: a path, or the text itself for an artifact that takes text.
+        convert: bring pictures of other modes or sizes, and recordings of other rates or widths,
+            to what the artifact takes.
+
+    Raises:
+        InputError: it cannot be read, or does not fit.
+    """
+    path = Path(given)
+    if path.suffix.lower() in _ARRAYS:
+        return _arrays(path, runner), []
+    spec = single_input(manual, runner)
+    about = manual.inputs.get(spec.name, {})
+    kind = about.get("kind")
+    if kind == "text":
+        return _text(given, manual, spec)
+    if not path.is_file():
+        raise InputError("no such file", where=given)
+    if kind == "image":
+        array, notes = picture(path, about, convert=convert)
+    elif kind == "audio":
+        array, notes = recording(path, about, convert=convert)
+    else:
+        raise InputError(
+            f"does not say how its input {spec.name} {spec.dtype}{list(spec.shape)} is made",
+            where=str(manual.path),
+            mend="give an .npy or .npz file, or attach `preprocess` in the recipe",
+        )
+    return {spec.name: array[None]}, notes
+
+
+def picture(
+    path: Path, about: Mapping[str, Json], *, convert: bool
+) -> tuple[np.ndarray, list[str]]:
+    """Unsigned bytes (height, width, channels) of a picture file.
+
+    Raises:
+        InputError: it is none, or of another mode or size and not to be converted.
+        MissingExtraError: Pillow is not installed.
+    """
+    import numpy as np
+
+    try:
+        from PIL import Image, UnidentifiedImageError
+    except ImportError as error:
+        raise MissingExtraError(
+            "pictures are read with Pillow, which is not installed",
+            mend="pip install 'lepton-compress[images]'",
+        ) from error
+    wanted = "RGB" if about["channels"] == 3 else "L"
+    notes = []
+    try:
+        with Image.open(path) as opened:
+            held = opened.convert() if opened.mode == "P" else opened.copy()
+    except (OSError, UnidentifiedImageError, Image.DecompressionBombError, ValueError) as error:
+        raise InputError(f"is not a picture ({error})", where=str(path)) from error
+    if held.mode != wanted:
+        if not convert:
+            raise InputError(
+                f"is of mode {held.mode}; the artifact takes {wanted}",
+                where=str(path),
+                mend=_CONVERT,
+            )
+        notes.append(f"converted from {held.mode} to {wanted}")
+        held = held.convert(wanted)
+    if about.get("size"):
+        height, width = about["size"]
+        if held.size != (width, height):
+            if not convert:
+                raise InputError(
+                    f"is {held.height} by {held.width}; the artifact takes {height} by {width}",
+                    where=str(path),
+                    mend=f"{_CONVERT}, or give `size` to `preprocess: image` in the recipe",
+                )
+            notes.append(f"resized from {held.height} by {held.width}")
+            held = held.resize((width, height), Image.Resampling.BILINEAR)
+    made = np.asarray(held)
+    return made.reshape(*made.shape[:2], -1), notes
+
+
+def recording(
+    path: Path, about: Mapping[str, Json], *, convert: bool
+) -> tuple[np.ndarray, list[str]]:
+    """int16 (samples) of a WAV file, cut or filled up with silence.
+
+    Raises:
+        InputError: it is none, or of another rate, width or number of channels and not to be
+            converted.
+    """
+    rate = int(about["rate"])
+    held = sound.read_wav(path.read_bytes(), str(path))
+    if held.rate != rate and not convert:
+        raise InputError(
+            f"is of {held.rate} Hz; the artifact takes {rate} Hz", where=str(path), mend=_CONVERT
+        )
+    form = sound.Form(rate, int(about["samples"]), trim=None, convert=convert)
+    try:
+        made, notes = sound.fit(held, form)
+    except InputError as error:
+        raise InputError(error.problem, where=str(path), mend=_CONVERT) from error
+    if not len(made):
+        raise InputError("is silent", where=str(path))
+    return made, list(notes)
+
+
+def _text(given: str, manual: Manual, spec: TensorSpec) -> tuple[Feeds, list[str]]:
+    import numpy as np
+
+    host = manual.host(spec.name)
+    if host is None:
+        raise InputError("does not say how text becomes numbers", where=str(manual.path))
+    if not given.strip():
+        raise InputError("the text is empty", where="predict")
+    held = given.encode()
+    most = manual.inputs[spec.name]["raw"][1][0]
+    notes = []
+    if len(held) > most:
+        notes.append(f"cut to {most} bytes")
+        held = held[:most].decode(errors="ignore").encode()
+    raw = np.zeros((1, most), np.uint8)
+    raw[0, : len(held)] = np.frombuffer(held, np.uint8)
+    return {spec.name: host.apply(raw)}, notes
+
+
+def _arrays(path: Path, runner: Runner) -> Feeds:
+    """Arrays of samples, as the artifact takes them.
+
+    Raises:
+        InputError: the file is none, or lacks an input.
+    """
+    import numpy as np
+
+    try:
+        held = np.load(path, allow_pickle=False)
+        if isinstance(held, np.ndarray):
+            found = {runner.inputs[0].name: held} if len(runner.inputs) == 1 else {}
+        else:
+            with held:
+                found = {name: held[name] for name in held.files}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        said = "no such file" if isinstance(error, FileNotFoundError) else f"no arrays ({error})"
+        raise InputError(said, where=str(path), mend="give what numpy.save writes") from error
+    made: Feeds = {}
+    for spec in runner.inputs:
+        if spec.name not in found:
+            mend = f"has {', '.join(found)}" if found else "give an .npz with an array for each"
+            raise InputError(f"has no array {spec.name!r}", where=str(path), mend=mend)
+        array = found[spec.name]
+        array = array[None] if array.ndim == len(spec.shape) - 1 else array
+        made[spec.name] = array
+        if array.ndim != len(spec.shape) or array.dtype.name != spec.dtype or not len(array):
+            raise InputError(
+                f"{spec.name} is {array.dtype}{list(array.shape)}; the artifact takes "
+                f"{spec.dtype}{list(spec.shape)}",
+                where=str(path),
+            )
+    return made

@@ -1,0 +1,146 @@
+"""Listening to a stream: a window of sound at a time, and whether the artifact keeps up."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+from lepton_compress.artifacts import Json
+from lepton_compress.errors import InputError
+from lepton_compress.load import sound
+from lepton_compress.predict.answers import answers
+from lepton_compress.predict.manual import Manual, single_input
+from lepton_compress.predictions import Heard, Listening
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from lepton_compress.targets.runner import Runner
+
+PIPE = "-"
+"""Standard input: PCM of 16 bits, little-endian, one channel, at the artifact's rate."""
+
+
+def listen(
+    source: Path | BinaryIO,
+    manual: Manual,
+    runner: Runner,
+    *,
+    hop: float | None,
+    top: int,
+    convert: bool,
+    told: Callable[[Heard], None],
+) -> Listening:
+    """Ask the artifact about each window of a stream as it comes.
+
+    Args:
+        source: a WAV file, or PCM as `PIPE` says.
+        hop: seconds from one window to the next; a quarter of the window by default.
+        convert: bring a recording of another rate, width or number of channels to the artifact's.
+        told: is given each window as soon as it is heard.
+
+    Raises:
+        InputError: the artifact does not take sound, or the stream is empty.
+    """
+    spec = single_input(manual, runner)
+    about = manual.inputs.get(spec.name, {})
+    if about.get("kind") != "audio":
+        raise InputError(
+            f"its input {spec.name} is no sound", where=str(manual.path), mend="drop --stream"
+        )
+    rate, size = int(about["rate"]), int(about["samples"])
+    step = size // 4 if hop is None else round(hop * rate)
+    if not 1 <= step <= size:
+        raise InputError(
+            f"a hop of {step / rate:g} s does not fit windows of {size / rate:g} s",
+            where="predict",
+            mend="give one up to the window's length",
+        )
+    runner.run({spec.name: _silence(size)})  # the first call is slower than those that follow
+    times: list[float] = []
+    heard: list[Heard] = []
+    total = 0
+    for start, window in _windows(_chunks(source, about, step, convert=convert), size, step):
+        begun = time.perf_counter()
+        outputs = runner.run({spec.name: window[None]})
+        times.append(time.perf_counter() - begun)
+        total = start + size
+        named = dict(zip((each.name for each in runner.outputs), outputs, strict=True))
+        first = answers(named, manual.outputs, str(source), top)[0]
+        heard.append(Heard(start / rate, total / rate, first))
+        told(heard[-1])
+    if not heard:
+        raise InputError("holds no sound", where=_name(source))
+    busy = sum(times)
+    return Listening(
+        artifact=str(manual.path),
+        rate=rate,
+        window=size / rate,
+        hop=step / rate,
+        seconds=total / rate,
+        busy=busy,
+        # A window must be done before the next one is there.
+        factor=busy / (len(times) * step / rate),
+        worst=max(times) * 1e3,
+        heard=tuple(heard),
+    )
+
+
+def _name(source: Path | BinaryIO) -> str:
+    return str(source) if isinstance(source, Path) else "standard input"
+
+
+def _silence(size: int) -> np.ndarray:
+    import numpy as np
+
+    return np.zeros((1, size), np.int16)
+
+
+def _chunks(
+    source: Path | BinaryIO, about: Mapping[str, Json], step: int, *, convert: bool
+) -> Iterator[np.ndarray]:
+    """int16 (up to `step` samples), in order."""
+    import numpy as np
+
+    if isinstance(source, Path):
+        whole = _whole(source, about, convert=convert)
+        for start in range(0, len(whole), step):
+            yield whole[start : start + step]
+        return
+    while held := source.read(2 * step):
+        if len(held) > 1:
+            yield np.frombuffer(held[: len(held) // 2 * 2], "<i2").astype(np.int16)
+
+
+def _whole(path: Path, about: Mapping[str, Json], *, convert: bool) -> np.ndarray:
+    if not path.is_file():
+        raise InputError("no such file", where=str(path))
+    held, rate = sound.read_wav(path.read_bytes(), str(path)), int(about["rate"])
+    if held.rate != rate and not convert:
+        raise InputError(
+            f"is of {held.rate} Hz; the artifact takes {rate} Hz",
+            where=str(path),
+            mend="give --convert to convert it",
+        )
+    length = -(-len(held.signal) * rate // held.rate)
+    form = sound.Form(rate, max(length, 1), trim=None, convert=convert)
+    made, _ = sound.fit(held, form)
+    return made if len(made) else _silence(length)[0]
+
+
+def _windows(
+    chunks: Iterator[np.ndarray], size: int, step: int
+) -> Iterator[tuple[int, np.ndarray]]:
+    """Where each window starts, and its samples."""
+    import numpy as np
+
+    kept, start = np.zeros(0, np.int16), 0
+    for chunk in chunks:
+        kept = np.concatenate([kept, chunk])
+        while len(kept) >= size:
+            yield start, kept[:size]
+            kept, start = kept[step:], start + step
+    if start == 0 and len(kept):  # shorter than a window: filled up, as a short recording is
+        yield 0, np.pad(kept, (0, size - len(kept)))

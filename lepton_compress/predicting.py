@@ -1,0 +1,97 @@
+"""Asking an artifact, for people who want to see what it answers."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from lepton_compress import registry
+from lepton_compress.errors import InputError
+from lepton_compress.explain import subject
+from lepton_compress.predict import manual, samples, streaming
+from lepton_compress.predict.answers import answers
+from lepton_compress.predictions import Answer, Answers, Heard, Listening
+from lepton_compress.report import folder
+
+if TYPE_CHECKING:
+    from lepton_compress.targets.runner import Runner
+
+RUNTIME = "onnxruntime-cpu"
+_REPEATS = 5
+
+
+def predict(
+    artifact: str, inputs: Sequence[str], *, top: int = 5, convert: bool = False, threads: int = 1
+) -> Answers:
+    """What an artifact answers.
+
+    Args:
+        artifact: an .onnx file, a run folder with one chosen artifact, or `run folder:candidate`.
+        inputs: pictures, WAV files, texts or arrays, by what the artifact takes.
+        top: how many classes to tell of each sample.
+        convert: bring what is of another mode, size, rate or width to what the artifact takes.
+        threads: that a call may use.
+
+    Raises:
+        InputError: something cannot be read, or does not fit.
+    """
+    path, runner = _open(artifact, threads)
+    about = manual.read(path)
+    found: list[Answer] = []
+    times: list[float] = []
+    for given in inputs:
+        feeds, notes = samples.read(given, about, runner, convert=convert)
+        if not times:
+            runner.run(feeds)  # the first call is slower than those that follow
+        outputs: list[Any] = []
+        for _ in range(_REPEATS):
+            begun = time.perf_counter()
+            outputs = runner.run(feeds)
+            times.append((time.perf_counter() - begun) * 1e3)
+        named = dict(zip((each.name for each in runner.outputs), outputs, strict=True))
+        found += answers(named, about.outputs, given, top, notes)
+    return Answers(str(path), tuple(found), sorted(times)[len(times) // 2], threads)
+
+
+def listen(
+    artifact: str,
+    source: Path | BinaryIO,
+    *,
+    hop: float | None = None,
+    top: int = 1,
+    convert: bool = False,
+    threads: int = 1,
+    told: Callable[[Heard], None] = lambda _: None,
+) -> Listening:
+    """What an artifact hears in a stream, window by window; see `predict.streaming.listen`.
+
+    Raises:
+        InputError: it does not take sound, or the stream does not fit.
+    """
+    path, runner = _open(artifact, threads)
+    about = manual.read(path)
+    return streaming.listen(source, about, runner, hop=hop, top=top, convert=convert, told=told)
+
+
+def _open(artifact: str, threads: int) -> tuple[Path, Runner]:
+    path = subject.find(_chosen(artifact)).path
+    if path.suffix != ".onnx":
+        raise InputError("is no .onnx artifact", where=str(path), mend="give one of a run")
+    runner: Runner = registry.get("runtime", RUNTIME).function(path, threads)
+    return path, runner
+
+
+def _chosen(artifact: str) -> str:
+    """Of a run folder, the artifact that was chosen."""
+    path = Path(artifact)
+    if not (path / folder.RESULT).is_file():
+        return artifact
+    names = list(dict.fromkeys(each.candidate for each in folder.read_result(path).chosen))
+    named = [each for each in names if each]
+    if len(named) != 1:
+        said = f"has chosen {' and '.join(named)}" if named else "has chosen nothing"
+        mend = f"name a candidate, as {path}:baseline"
+        raise InputError(said, where=artifact, mend=mend)
+    return f"{path}:{named[0]}"

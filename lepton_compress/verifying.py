@@ -1,0 +1,123 @@
+"""Each artifact compared with what it was made from, link by link, and kept in the store."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lepton_compress import registry, verify
+from lepton_compress.artifacts import Artifact, Model, Parity
+from lepton_compress.behaving import Held
+from lepton_compress.branches import Branches, Node
+from lepton_compress.job import Job
+from lepton_compress.keys import links, verify_key
+from lepton_compress.load import forms
+from lepton_compress.store import Entry
+
+
+@dataclass(frozen=True)
+class Exported:
+    """An artifact with its file in the store and the node it was written from."""
+
+    artifact: Artifact
+    file: Path
+    node: Node
+
+    @property
+    def held(self) -> Held:
+        """Without the node."""
+        return Held(self.artifact, self.file)
+
+
+def parities(job: Job, made: Branches, exported: Exported) -> list[Parity]:
+    """Each link of the chain from the user's model to the artifact."""
+    found = []
+    for source, lowered in links(exported.node):
+        found += _checked(job, made, exported, source, lowered)
+    found += (_whole if job.around else _checked)(job, made, exported, exported.node)
+    return found
+
+
+def _checked(
+    job: Job,
+    made: Branches,
+    exported: Exported,
+    source: Node,
+    lowered: Node | None = None,
+) -> list[Parity]:
+    """One link: the graph `lowered` from `source`, or the artifact written from it."""
+    artifact = exported.artifact
+    mark = verify_key(job, source, lowered.key if lowered else artifact.sha256)
+
+    def build(folder: Path) -> dict[str, Any]:
+        reference = made.model(source)
+        names = [spec.name for spec in reference.inputs]
+        subject = _caller(made.model(lowered)) if lowered else _runner(exported.file)
+        with made.observer.work(f"verify {artifact.candidate}"):
+            found = verify.verify(
+                subject,
+                _caller(reference),
+                job.data.evaluation.named(names),
+                candidate=artifact.candidate,
+                format=artifact.format,
+                against=reference.form,
+            )
+        return _kept(found)
+
+    return _restored(artifact, made.store.make(mark, "verify", build))
+
+
+def _whole(job: Job, made: Branches, exported: Exported, source: Node) -> list[Parity]:
+    """The last link where something stands around the model: what is before it against the Python
+    original, and the artifact's answers against the graph's on those very values."""
+    artifact = exported.artifact
+    mark = verify_key(job, source, artifact.sha256)
+
+    def build(folder: Path) -> dict[str, Any]:
+        from lepton_compress.preprocess import surrounded
+
+        with made.observer.work(f"verify {artifact.candidate}"):
+            found = surrounded.verify(
+                exported.file,
+                made.model(source),
+                job.around,
+                job.given.evaluation,
+                job.data.evaluation,
+                candidate=artifact.candidate,
+                format=artifact.format,
+            )
+        return _kept(found)
+
+    return _restored(artifact, made.store.make(mark, "verify", build))
+
+
+def _kept(parities: Sequence[Parity]) -> dict[str, Any]:
+    return {"parities": [[p.against, p.value, p.batch, p.samples] for p in parities]}
+
+
+def _restored(artifact: Artifact, entry: Entry) -> list[Parity]:
+    return [
+        Parity(
+            artifact.candidate,
+            artifact.format,
+            against,
+            verify.METRIC,
+            value,
+            verify.LIMIT,
+            batch,
+            samples,
+        )
+        for against, value, batch, samples in entry.details["parities"]
+    ]
+
+
+def _caller(model: Model) -> verify.Run:
+    return lambda feeds: forms.call(model, feeds)
+
+
+def _runner(file: Path) -> verify.Run:
+    runner = registry.get("runtime", "onnxruntime-cpu").function(file, 1)
+    names = [spec.name for spec in runner.outputs]
+    return lambda feeds: dict(zip(names, runner.run(feeds), strict=True))

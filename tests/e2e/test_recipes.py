@@ -1,0 +1,52 @@
+"""Every shipped recipe runs, and its gates hold; skipped where its data is not at hand."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import yaml
+
+from lepton_compress.errors import EXIT_OK
+from lepton_compress.load.files import VARIABLE
+from tests.bench import Bench
+
+ROOT = Path(__file__).parents[2]
+RECIPES = sorted(ROOT.glob("recipes/*.yaml"))
+SHIPS = ("digits-cnn",)
+"""Those whose data comes with a package."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_its_gates_hold(path: Path, tmp_path: Path) -> None:
+    if path.stem not in SHIPS and not os.environ.get(VARIABLE):
+        pytest.skip(f"{VARIABLE} does not say where its data lies")
+    done = Bench(tmp_path).lepton("run", path)
+    assert done.code == EXIT_OK, done
+    assert (tmp_path / "runs" / path.stem / "report.html").is_file()
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_it_is_told_in_the_table_of_results(path: Path) -> None:
+    assert f"[{path.stem}](../recipes/{path.stem}.yaml)" in (ROOT / "docs/results.md").read_text()
+
+
+def test_every_technique_is_in_one_of_them() -> None:
+    from lepton_compress.recipe import read
+    from lepton_compress.registry import names
+
+    used = {
+        step.name
+        for path in RECIPES
+        for steps in read(path).recipe.variants.values()
+        for step in steps
+    }
+    assert set(names("step")) - used == set()
+
+
+def test_every_recipe_has_a_gate_on_what_may_be_lost() -> None:
+    for path in RECIPES:
+        gates = yaml.safe_load(path.read_text())["gates"]
+        assert {"drop", "score"} & set(gates), path.stem
