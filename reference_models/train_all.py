@@ -23,6 +23,12 @@ SCRIPTS = {
     "resnet8": "train",
     "mobilenet_v1_025": "train",
     "efficientnet_lite0": "measure",
+    "keyword_dscnn": "train",
+    "keyword_gru": "train",
+    "keyword_lstm": "train",
+    "text_cnn": "train",
+    "sentiment_transformer": "train",
+    "dense_autoencoder": "train",
 }
 """Folder to the script in it. A new model gets its line here."""
 HERE = Path(__file__).parent

@@ -1,4 +1,4 @@
-"""Speech, and speech with something in it that does not belong there, as windows of 192 ms."""
+"""Speech, and speech with something in it that does not belong there, as windows of 176 ms."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import numpy as np
 
 from reference_models import spoken_digits
 
-SAMPLES = 1536
-"""Of a window: five frames."""
+SAMPLES = 1408
+"""Of a window: ten frames."""
 FEATURES: Mapping[str, Any] = {
     "rate": spoken_digits.RATE,
-    "frame": "64 ms",
-    "hop": "32 ms",
-    "fft": 1024,
-    "mels": 128,
+    "frame": "32 ms",
+    "hop": "16 ms",
+    "fft": 512,
+    "mels": 64,
     "mean": -8,
     "std": 5,
     "layout": "flat",
@@ -26,7 +26,7 @@ KINDS = ("tone", "clicks", "backwards")
 
 
 def load(seed: int = 0) -> dict[str, Any]:
-    """int16 windows (samples, 1536): speech alone to train and calibrate with, and, to evaluate
+    """int16 windows (samples, 1408): speech alone to train and calibrate with, and, to evaluate
     on, windows of other recordings, in every second of which an anomaly is planted; those have the
     target 1, the others 0.
 
@@ -43,8 +43,8 @@ def load(seed: int = 0) -> dict[str, Any]:
     kinds = np.array(["none", *KINDS])[anomalous * (1 + np.arange(len(held)) // 2 % len(KINDS))]
     made = np.stack([planted(each, kind, draw) for each, kind in zip(held, kinds, strict=True)])
     return {
-        "train": speech["train"],
-        "calibration": speech["calibration"],
+        "train": {"inputs": {"sound": speech["train"]}},
+        "calibration": {"inputs": {"sound": speech["calibration"]}},
         "evaluation": {
             "inputs": {"sound": made},
             "targets": anomalous.astype(np.int64),

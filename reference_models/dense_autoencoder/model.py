@@ -14,7 +14,7 @@ WIDTH = 640
 
 class DenseAutoencoder(nn.Module):
     """640 numbers through four dense layers of 128 to 8 and back. Takes `features` (batch, 640)
-    float32, five frames of 128 normalised log-mel bands; gives `error` (batch), the mean squared
+    float32, ten frames of 64 normalised log-mel bands; gives `error` (batch), the mean squared
     difference, and `reconstruction` (batch, 640)."""
 
     def __init__(self, width: int = WIDTH, hidden: int = 128, code: int = 8) -> None:

@@ -14,7 +14,7 @@ from reference_models.film_reviews import train_and_write
 from reference_models.sentiment_transformer.model import SentimentTransformer
 from reference_models.words import begin_with
 
-SCHEDULE = Schedule(epochs=3, batch_size=64, learning_rate=1e-3, weight_decay=0.1)
+SCHEDULE = Schedule(epochs=2, batch_size=64, learning_rate=1e-3, weight_decay=0.1)
 
 
 def make(ratios: np.ndarray) -> SentimentTransformer:

@@ -49,7 +49,7 @@ def test_the_share_of_unknown_tokens_is_told(tmp_path: Path) -> None:
     preprocessing = made(tmp_path)
     assert preprocessing.notes is not None
     (note,) = preprocessing.notes(raw("a gripping film", "good"))
-    assert note.startswith("25.00 %")
+    assert note.startswith("25 %")
     assert preprocessing.notes(raw("good film")) == ()
 
 
