@@ -89,6 +89,7 @@ class TestFirstRun:
             "artifacts/baseline.onnx",
             "artifacts/int8.onnx",
             "artifacts/small.onnx",
+            "manifest.json",
             "ranges",
             "ranges/int8.json",
             "ranges/small.json",
