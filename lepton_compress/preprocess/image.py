@@ -67,6 +67,7 @@ def image(params: Image, raw: TensorSpec, folder: Path) -> Preprocessing:
             mend="make it smaller, or give a `size` to resize to first",
         )
     plan = pixels.Plan(
+        sides=crop,
         size=size,
         crop=None if crop == first else crop,
         start=((first[0] - crop[0]) // 2, (first[1] - crop[1]) // 2),

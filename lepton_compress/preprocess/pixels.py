@@ -8,6 +8,8 @@ import numpy as np
 
 from lepton_compress.preprocess.nodes import Nodes
 
+_FLOAT = 1
+"""FLOAT in onnx's TensorProto."""
 _BATCH = 64
 """Pictures that are computed at once, so that memory does not grow with their number."""
 
@@ -17,6 +19,7 @@ class Plan:
     """What to do with pictures (samples, height, width, channels) of unsigned bytes.
 
     Attributes:
+        sides: height and width of the result.
         size: to resize to, height and width, or None.
         crop: height and width to take out of the result, or None.
         start: the first row and column of the crop.
@@ -25,6 +28,7 @@ class Plan:
         channels_first: of the result.
     """
 
+    sides: tuple[int, int]
     size: tuple[int, int] | None
     crop: tuple[int, int] | None
     start: tuple[int, int]
@@ -68,22 +72,34 @@ def _resize(array: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 def build(plan: Plan, nodes: Nodes, name: str) -> str:
     """The same as nodes: float32, from the input `name`."""
-    if plan.crop is not None and plan.size is None:
-        name = _crop(plan, nodes, name)  # of bytes, before they are four
-    made = nodes.add("Cast", [name], to=1)
+    made = name
     if plan.size is not None:
-        made = _resized(plan.size, nodes, made)
-        if plan.crop is not None:
-            made = _crop(plan, nodes, made)
+        made = _resized(plan.size, nodes, nodes.add("Cast", [made], to=_FLOAT))
+    if plan.crop is not None:
+        made = _crop(plan, nodes, made)
     factor, offset = (np.asarray(each, np.float32) for each in (plan.factor, plan.offset))
     if plan.flip:
         made = nodes.add("Gather", [made, nodes.constant([2, 1, 0], np.int64)], axis=3)
         factor, offset = factor[::-1], offset[::-1]
     if plan.channels_first:
         made = nodes.add("Transpose", [made], perm=[0, 3, 1, 2])
-        factor, offset = factor.reshape(-1, 1, 1), offset.reshape(-1, 1, 1)
+    if plan.size is None:
+        made = nodes.add("Cast", [made], to=_FLOAT)  # bytes as long as it may be
+    # The arithmetic runs along memory, over rows of many values; and a runtime that computes
+    # integers with the channels last would move the transposing behind it, to where rows are three
+    # values long, were it not for the reshaping.
+    (height, width), channels = plan.sides, len(factor)
+    flat = [0, channels, height * width]
+    shape = [0, channels, height, width]
+    if plan.channels_first:
+        factor, offset = factor[:, None], offset[:, None]
+    else:
+        factor, offset = np.tile(factor, width), np.tile(offset, width)
+        flat, shape = [0, height, width * channels], [0, height, width, channels]
+    made = nodes.add("Reshape", [made, nodes.constant(flat, np.int64)])
     made = nodes.add("Mul", [made, nodes.constant(factor, np.float32)])
-    return nodes.add("Add", [made, nodes.constant(offset, np.float32)])
+    made = nodes.add("Add", [made, nodes.constant(offset, np.float32)])
+    return nodes.add("Reshape", [made, nodes.constant(shape, np.int64)])
 
 
 def _crop(plan: Plan, nodes: Nodes, name: str) -> str:
