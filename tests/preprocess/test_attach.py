@@ -143,7 +143,7 @@ class TestVerify:
         assert found == [(ORIGINAL, True), ("graph", True)] * 2
 
     @pytest.mark.parametrize(
-        ("constant", "against"), [("preprocess/constant_0", ORIGINAL), ("weights", "graph")]
+        ("constant", "against"), [("preprocess/constant_1", ORIGINAL), ("weights", "graph")]
     )
     def test_a_planted_fault_is_found_where_it_is(
         self, tmp_path: Path, constant: str, against: str
