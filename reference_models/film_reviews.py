@@ -54,7 +54,8 @@ def tokens(raw: np.ndarray, folder: Path) -> np.ndarray:
 
 
 def write_tokenizer(sentences: list[str], folder: Path) -> None:
-    """Word pieces of the training sentences, in lower case."""
+    """Word pieces of the training sentences, in lower case. The package breaks ties anew each time:
+    two trainings differ in a few pieces, and a little in accuracy."""
     made = Tokenizer(WordPiece(unk_token="[UNK]"))  # noqa: S106
     made.normalizer = Lowercase()
     made.pre_tokenizer = Whitespace()
