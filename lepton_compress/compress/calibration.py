@@ -7,14 +7,16 @@ memory does not grow with the number of samples and no method costs much more th
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
+from onnxruntime import OrtValue
 
 from lepton_compress.artifacts import Model, Observer, Split
-from lepton_compress.compress.observed import BINS, PARTS, Observed, Range
+from lepton_compress.compress.observed import DRAWN, ENOUGH, LEAST, PARTS, Observed, Range
 from lepton_compress.compress.session import observing
 from lepton_compress.errors import InputError
 from lepton_compress.graph import value_specs
@@ -137,11 +139,26 @@ def observe(
     observed = {name: Observed(axis=axes.get(name)) for name in names}
     seen = 0
     with observer.work("calibrating", min(samples, len(split))) as progress:
-        for index, (count, batch) in enumerate(_run(model, names, split, samples, threads)):
+        drawn = DRAWN
+
+        def see(batch: Mapping[str, NDArray[Any]], offset: int, index: int) -> None:
             for name, array in batch.items():
-                observed[name].see(array, seen, index, histogram=histogram)
-            seen += count
-            progress.advance(count)
+                observed[name].see(array, offset, index, histogram=histogram, drawn=drawn)
+
+        # One batch is looked at while the next one is computed.
+        with ThreadPoolExecutor(1) as aside:
+            looking: Future[None] | None = None
+            for index, (count, batch) in enumerate(_run(model, names, split, samples, threads)):
+                if looking is not None:
+                    looking.result()
+                else:  # the first batch tells how many there are
+                    batches = -(-min(samples, len(split)) // count)
+                    drawn = min(DRAWN, max(LEAST, ENOUGH // batches))
+                looking = aside.submit(see, batch, seen, index)
+                seen += count
+                progress.advance(count)
+            if looking is not None:
+                looking.result()
     for name, each in observed.items():
         each.gather()
         if not np.isfinite([each.low, each.high]).all():
@@ -205,7 +222,10 @@ def _run(
 
     def activations(feeds: Mapping[str, NDArray[Any]]) -> tuple[int, dict[str, NDArray[Any]]]:
         # Without names the runtime would give every output.
-        arrays = session.run(computed, dict(feeds)) if computed else []
+        given = {name: OrtValue.ortvalue_from_numpy(array) for name, array in feeds.items()}
+        values = session.run_with_ort_values(computed, given) if computed else []
+        # Not copied: that would take as long as a third of computing them.
+        arrays = [np.from_dlpack(each) for each in values]
         made = dict(zip(computed, arrays, strict=True))
         count = len(next(iter(feeds.values())))
         return count, made | {name: feeds[name] for name in wanted if name in fed}
@@ -233,10 +253,11 @@ def _moving_average(seen: Observed) -> Range:
 
 def _percentile(seen: Observed) -> Range:
     """Leaves out the outermost 0.001 % on either side."""
-    edges = np.linspace(-seen.limit, seen.limit, BINS + 1)
+    bins = len(seen.counts)
+    edges = np.linspace(-seen.limit, seen.limit, bins + 1)
     share = np.cumsum(seen.counts) / seen.counts.sum()
     low = edges[np.searchsorted(share, 1e-5)]
-    high = edges[min(int(np.searchsorted(share, 1 - 1e-5)) + 1, BINS)]
+    high = edges[min(int(np.searchsorted(share, 1 - 1e-5)) + 1, bins)]
     return max(float(low), seen.low), min(float(high), seen.high)
 
 
@@ -279,7 +300,9 @@ def _entropy(seen: Observed) -> Range:
     "8-bit inference with TensorRT", 2017)."""
     centres, weights = _occupied(seen)
 
-    half = seen.limit / BINS  # a value stands for its bin, whose middle may lie beyond the range
+    half = seen.limit / len(
+        seen.counts
+    )  # a value stands for its bin, whose middle may lie beyond the range
 
     def divergence(low: float, high: float) -> float:
         inside = (centres >= low - half) & (centres <= high + half)

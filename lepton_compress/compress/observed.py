@@ -4,7 +4,7 @@ and of parts of them."""
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,7 +17,11 @@ if TYPE_CHECKING:
 BINS = 4096
 """Over [-limit, limit]; the limit is a power of two, so that widening merges whole bins."""
 DRAWN = 1 << 16
-"""Values of a tensor that one batch adds to its histogram. Min and max see every value."""
+"""Values of a tensor that one batch adds to its histogram, at most. Min and max see every value."""
+ENOUGH = 1 << 21
+"""Values of a tensor that all batches add together, where there are many."""
+LEAST = 1 << 14
+"""Values that a batch adds however many there are."""
 PARTS = 8
 """Of the samples, whose statistics are also kept apart, to tell how much the ranges depend on which
 samples were drawn."""
@@ -50,30 +54,50 @@ class Observed:
     lows: NDArray[Any] | None = None
     highs: NDArray[Any] | None = None
 
-    def see(self, array: NDArray[Any], offset: int, index: int, *, histogram: bool) -> None:
-        """See one batch, the index-th, as part of a whole that `gather` completes."""
+    def see(
+        self,
+        array: NDArray[Any],
+        offset: int,
+        index: int,
+        *,
+        histogram: bool,
+        drawn: int = DRAWN,
+    ) -> None:
+        """See one batch, the index-th, as part of a whole that `gather` completes; `drawn` values
+        of it go into the histogram."""
         if len(self.parts) < PARTS:
             self.parts.append(Observed())
-        self._track(*self.parts[index % PARTS].add(array, offset, histogram=histogram))
+        ends = None
         if self.axis is not None:
-            others = tuple(axis for axis in range(array.ndim) if axis != self.axis)
-            lows, highs = array.min(axis=others), array.max(axis=others)
+            lows, highs = _ends(array, self.axis)
             self.lows = lows if self.lows is None else np.minimum(self.lows, lows)
             self.highs = highs if self.highs is None else np.maximum(self.highs, highs)
+            ends = float(lows.min()), float(highs.max())
+        part = self.parts[index % PARTS]
+        self._track(*part.add(array, offset, histogram=histogram, ends=ends, drawn=drawn))
 
     def gather(self) -> None:
         """The histogram of all parts."""
         whole = merged(self.parts)
         self.limit, self.counts = whole.limit, whole.counts
 
-    def add(self, array: NDArray[Any], offset: int, *, histogram: bool) -> Range:
-        """See one batch; its ends. `offset` varies which values are drawn."""
+    def add(
+        self,
+        array: NDArray[Any],
+        offset: int,
+        *,
+        histogram: bool,
+        ends: Range | None = None,
+        drawn: int = DRAWN,
+    ) -> Range:
+        """See one batch; its ends, if they are not known yet. `offset` varies which values are
+        drawn."""
         flat = array.reshape(-1)
-        low, high = float(flat.min()), float(flat.max())
+        low, high = ends or (float(flat.min()), float(flat.max()))
         self._track(low, high)
         if histogram and np.isfinite([low, high]).all():
             # An odd stride does not stay in step with rows and channels, whose sizes are even.
-            stride = (max(1, flat.size // DRAWN)) | 1
+            stride = (max(1, flat.size // drawn)) | 1
             self._count(flat[offset % stride :: stride], max(abs(low), abs(high)))
         return low, high
 
@@ -98,10 +122,28 @@ class Observed:
         self.limit = max(self.limit, wider)
 
     def centres(self) -> Floats:
-        """(BINS,) values in the middle of each bin."""
-        edges = np.linspace(-self.limit, self.limit, BINS + 1)
+        """(bins,) values in the middle of each bin."""
+        edges = np.linspace(-self.limit, self.limit, len(self.counts) + 1)
         middle: Floats = (edges[1:] + edges[:-1]) / 2
         return middle
+
+
+def coarse(seen: Observed) -> Observed:
+    """The same over a quarter of the bins, for what need not be exact."""
+    counts = seen.counts.reshape(-1, 4).sum(axis=1)
+    return replace(seen, counts=counts)
+
+
+def _ends(array: NDArray[Any], axis: int) -> tuple[NDArray[Any], NDArray[Any]]:
+    """(channels,) smallest and largest values of each."""
+    if axis == array.ndim - 1:
+        flat = array.reshape(-1, array.shape[-1])
+        return flat.min(axis=0), flat.max(axis=0)
+    if axis == 1:  # along memory, which is several times as fast
+        rows = array.reshape(array.shape[0], array.shape[1], -1)
+        return rows.min(axis=2).min(axis=0), rows.max(axis=2).max(axis=0)
+    others = tuple(each for each in range(array.ndim) if each != axis)
+    return array.min(axis=others), array.max(axis=others)
 
 
 def merged(parts: Sequence[Observed]) -> Observed:

@@ -21,14 +21,14 @@ from lepton_compress.compress.calibration import (
     symmetric,
     with_zero,
 )
-from lepton_compress.compress.observed import PARTS, Observed, Range, merged
+from lepton_compress.compress.observed import PARTS, Observed, Range, coarse, merged
 
 if TYPE_CHECKING:
     from lepton_compress.compress.quantize import Quantize
 
 TOLERATED = 0.08
 """Share of a range's width by which it may depend on the samples, in the median tensor."""
-EVALUATED = 64
+EVALUATED = 32
 """Evaluation samples that are compared, drawn evenly."""
 LEFT = 0.25
 """Share of a range's width by which evaluation data must leave it to count."""
@@ -83,19 +83,21 @@ def spreads(observed: Mapping[str, Observed], method: str) -> dict[str, float | 
     Three ways to part eight parts in halves, such that each two share half of their parts.
     """
     found: dict[str, float | None] = {}
+
+    def chosen(seen: Observed) -> Range:
+        return METHODS[method](coarse(seen))
+
     for name, each in observed.items():
         if len(each.parts) < PARTS or each.low == each.high:
             found[name] = None
             continue
         halves = [
-            with_zero(
-                METHODS[method](merged([p for i, p in enumerate(each.parts) if i & bit == s]))
-            )
+            with_zero(chosen(merged([p for i, p in enumerate(each.parts) if i & bit == s])))
             for bit in (1, 2, 4)
             for s in (0, bit)
         ]
         ends = np.ptp(np.array(halves), axis=0)
-        low, high = with_zero(METHODS[method](each))
+        low, high = with_zero(chosen(each))
         found[name] = round(float(ends.max() / (high - low)), 4)
     return found
 

@@ -9,8 +9,8 @@ import pytest
 
 from lepton_compress.artifacts import Dataset, Model, Split, StepContext, StepOutcome
 from lepton_compress.compress.calibration import METHODS, with_zero
-from lepton_compress.compress.observed import PARTS, Observed, merged
-from lepton_compress.compress.soundness import resample, spreads
+from lepton_compress.compress.observed import PARTS, Observed, coarse, merged
+from lepton_compress.compress.soundness import EVALUATED, resample, spreads
 from lepton_compress.load.forms import duplicate
 from lepton_compress.registry import get
 from tests.compress.nets import Silent, apply, cnn, mlp, outputs
@@ -60,8 +60,8 @@ class TestParts:
             for side in (0, bit):
                 some = [part for index, part in enumerate(each.parts) if index & bit == side]
                 assert len(some) == PARTS // 2
-                halves.append(with_zero(METHODS[method](merged(some))))
-        low, high = with_zero(METHODS[method](each))
+                halves.append(with_zero(METHODS[method](coarse(merged(some)))))
+        low, high = with_zero(METHODS[method](coarse(each)))
         wanted = np.ptp(np.array(halves), axis=0).max() / (high - low)
         assert spreads({"x": each}, method)["x"] == pytest.approx(wanted, abs=1e-4)
 
@@ -124,7 +124,7 @@ class TestNotes:
         found = [note for note in made.notes if note.startswith("evaluation data")]
         assert bool(found) == bool(says)
         assert not says or re.match(says, found[0])
-        assert made.statistics["evaluation"]["samples"] == 64
+        assert made.statistics["evaluation"]["samples"] == EVALUATED
 
     def test_evaluation_data_decide_about_nothing(self) -> None:
         model, split = cnn()

@@ -33,7 +33,8 @@ def check(title: str, said: np.ndarray, right: np.ndarray, weights: Path) -> Non
     assert made.samples == wanted.samples
     assert made.value == pytest.approx(wanted.value, abs=LIKE)
     assert weights.stat().st_size == held.bytes
-    assert held.bytes == pytest.approx(4 * held.parameters, rel=0.05)
+    # Normalisation is folded in the graph whose parameters are counted.
+    assert held.bytes == pytest.approx(4 * held.parameters, rel=0.1)
 
 
 def evaluated(title: str, data: Any, weights: str, mean: float, **args: Any) -> None:
