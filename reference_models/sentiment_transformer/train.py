@@ -35,8 +35,8 @@ def main(folder: Path = Path(__file__).parent) -> None:
         folder,
         "Its embeddings begin with naive Bayes' logarithms of ratios of the training sentences "
         "(Wang and Manning, 2012): from random ones it stayed below the bag of words.",
-        "The schedule is the best of a few on the evaluation split, so that its lead over the bag of "
-        "words is well within chance.",
+        "The schedule is the best of a few on the evaluation split, so that its lead over the bag "
+        "of words is well within chance.",
     )
 
 
