@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from lepton_compress.artifacts import (
     Artifact,
@@ -38,8 +39,10 @@ from lepton_compress.budget import (
 )
 from lepton_compress.readings import LEVEL, Reading, absent, beyond, groups, needed, read, same
 from lepton_compress.readings import Measured as Measured
-from lepton_compress.recipe import Recipe
 from lepton_compress.units import show_bytes, show_percent, show_rate, show_seconds
+
+if TYPE_CHECKING:
+    from lepton_compress.recipe import Recipe
 
 PARITY = "parity"
 """Always judged: an artifact that does not compute what its source does is never chosen."""

@@ -28,11 +28,13 @@ class Manual:
         path: of the artifact.
         inputs: by name, what its preprocessing told; empty of an input that takes plain arrays.
         outputs: by name, what its postprocessing told.
+        files: names of those that travel with it.
     """
 
     path: Path
     inputs: Mapping[str, Mapping[str, Json]]
     outputs: Mapping[str, Mapping[str, Json]]
+    files: tuple[str, ...] = ()
 
     def host(self, name: str) -> Preprocessing | None:
         """What an input needs done before the artifact, by the file that travels with it.
@@ -51,7 +53,7 @@ class Manual:
             raise InputError(
                 f"what its input {name} needs done is not known here: {error}", where=str(self.path)
             ) from error
-        for file in params.files():
+        for file in self.files:
             if not (self.path.parent / file).is_file():
                 raise InputError(
                     f"the file {file}, which travels with it, is missing",
@@ -86,7 +88,8 @@ def read(path: Path) -> Manual:
                 where=str(path),
                 mend="use the lepton-compress that made it",
             )
-        return Manual(path, about.get("inputs", {}), about.get("outputs", {}))
+        files = tuple(about.get("files", ()))
+        return Manual(path, about.get("inputs", {}), about.get("outputs", {}), files)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError("its manual is damaged", where=str(path), mend=_MEND) from error
 

@@ -147,7 +147,10 @@ def _text(given: str, manual: Manual, spec: TensorSpec) -> tuple[Feeds, list[str
         held = held[:most].decode(errors="ignore").encode()
     raw = np.zeros((1, most), np.uint8)
     raw[0, : len(held)] = np.frombuffer(held, np.uint8)
-    return {spec.name: host.apply(raw)}, notes
+    made = host.apply(raw)
+    if host.notes is not None:
+        notes += host.notes(raw)
+    return {spec.name: made}, notes
 
 
 def _arrays(path: Path, runner: Runner) -> Feeds:

@@ -154,7 +154,7 @@ def bind(source: Source, raw: Dataset) -> Around:
             raise InputError(error.problem, where=place, mend=error.mend) from error
         before[name] = made
         if made.build is None:
-            hosts[name] = _host(use.name, params, spec)
+            hosts[name] = _host(use.name, params, spec, made)
         held = [file_digest(file) for file in made.files]
         marks.append([use.name, params.model_dump(mode="json"), code_digest(plugin.function), held])
     for index, after in enumerate(recipe.postprocess):
@@ -173,9 +173,17 @@ def bind(source: Source, raw: Dataset) -> Around:
     )
 
 
-def _host(name: str, params: registry.Params, raw: TensorSpec) -> dict[str, Json]:
+def _host(
+    name: str, params: registry.Params, raw: TensorSpec, made: Preprocessing
+) -> dict[str, Json]:
+    """What is needed to do it again beside the artifact, where its files will lie."""
     given = params.model_dump(mode="json")
-    held = {key: Path(value).name for key, value in given.items() if value in params.files()}
+    travelling = {file.name for file in made.files}
+    held = {
+        key: Path(value).name
+        for key, value in given.items()
+        if isinstance(value, str) and Path(value).name in travelling
+    }
     return {
         "plugin": name,
         "parameters": {**given, **held},

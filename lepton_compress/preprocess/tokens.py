@@ -84,7 +84,7 @@ class Tokens:
         if not unknown:
             return ()
         share = 100 * unknown / real
-        return (f"{share:.2g} % of the evaluation texts' tokens are unknown to the tokenizer",)
+        return (f"{share:.2g} % of the texts' tokens are unknown to the tokenizer",)
 
 
 def decoded(sample: np.ndarray, row: int) -> str:

@@ -1,44 +1,38 @@
-"""The run folder: result.json, the artifacts, the reports, the ranges that calibrations found.
-Written whole or not at all."""
+"""The run folder: result.json, the artifacts and their manifest, the reports, the ranges that
+calibrations found. Written whole or not at all."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-import enum
 import errno
 import itertools
 import json
-import math
 import os
 import shutil
 import tempfile
-import types
-import typing
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
-
-import yaml
+from typing import TYPE_CHECKING
 
 from lepton_compress import __version__
 from lepton_compress.artifacts import SCHEMA_VERSION, RunResult
 from lepton_compress.errors import InputError, OutputError, UserError
 from lepton_compress.provenance import digest
-from lepton_compress.ranges import Ranges, from_statistics
-from lepton_compress.ranges import to_json as to_text
-from lepton_compress.recipe import Source, read
 from lepton_compress.report import migrate
-from lepton_compress.report.html import html
-from lepton_compress.report.markdown import markdown
-from lepton_compress.store import writing
+from lepton_compress.report.plain import plain as plain
+from lepton_compress.report.plain import restore as restore
+
+# Judging a result reads it and nothing more: what writing needs is imported there.
+if TYPE_CHECKING:
+    from lepton_compress.ranges import Ranges
+    from lepton_compress.recipe import Source
 
 RESULT = "result.json"
 REPORT = "report.md"
 PAGE = "report.html"
 RECIPE = "recipe.yaml"
 RANGES = "ranges"
-T = TypeVar("T")
 
 
 def check_writable(out: Path, workspace: Path) -> None:
@@ -76,6 +70,14 @@ def write(result: RunResult, files: Mapping[str, Path], out: Path, source: Sourc
     Raises:
         OutputError: the disk is full or cannot be written.
     """
+    import yaml
+
+    from lepton_compress.ranges import to_json as to_text
+    from lepton_compress.report.html import html
+    from lepton_compress.report.manifest import MANIFEST, manifest
+    from lepton_compress.report.markdown import markdown
+    from lepton_compress.store import writing
+
     document = source.document
     if document is not None:
         origin = os.path.relpath(source.folder / document.path.name, out.resolve())
@@ -92,6 +94,7 @@ def write(result: RunResult, files: Mapping[str, Path], out: Path, source: Sourc
             for name, ranges in _ranges(result).items():
                 (made / RANGES).mkdir(exist_ok=True)
                 (made / RANGES / f"{name}.json").write_text(to_text(ranges), encoding="utf-8")
+            (made / MANIFEST).write_text(manifest(result), encoding="utf-8")
             (made / REPORT).write_text(markdown(result), encoding="utf-8")
             text = None
             if document is not None:
@@ -107,6 +110,8 @@ def write(result: RunResult, files: Mapping[str, Path], out: Path, source: Sourc
 
 def _ranges(result: RunResult) -> dict[str, Ranges]:
     """Candidate to the ranges that its last calibration found."""
+    from lepton_compress.ranges import from_statistics
+
     tool = result.environment.get("libraries", {}).get("lepton-compress", __version__)
     found = {}
     for candidate in result.candidates:
@@ -182,6 +187,8 @@ def kept_recipe(result: RunResult) -> Source | None:
     Raises:
         RecipeError: the copy was changed into something that is no recipe.
     """
+    from lepton_compress.recipe import read
+
     place = result.environment.get(RECIPE)
     if result.folder is None or not isinstance(place, str):
         return None
@@ -193,47 +200,3 @@ def kept_recipe(result: RunResult) -> Source | None:
     if not copy.is_file() or not file.parent.is_dir():
         return None
     return dataclasses.replace(read(copy), folder=file.parent)
-
-
-def plain(value: Any) -> Any:
-    """A value as JSON can carry it: dataclasses as objects, paths as text, and numbers that JSON
-    lacks as the texts `NaN`, `Infinity` and `-Infinity`."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
-    if isinstance(value, Mapping):
-        return {str(name): plain(item) for name, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain(item) for item in value]
-    if isinstance(value, enum.Enum):
-        return value.value
-    if isinstance(value, Path):
-        return str(value)
-    if isinstance(value, float) and not math.isfinite(value):
-        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
-    return value
-
-
-def restore(kind: type[T], value: Any) -> T:
-    """The value of a type that `plain` turned into `value`."""
-    return typing.cast(T, _restore(kind, value))
-
-
-def _restore(kind: Any, value: Any) -> Any:
-    if dataclasses.is_dataclass(kind):
-        hints = typing.get_type_hints(kind)
-        return kind(**{name: _restore(hints[name], item) for name, item in value.items()})  # type: ignore[operator]
-    origin, inner = typing.get_origin(kind), typing.get_args(kind)
-    if origin in (typing.Union, types.UnionType):
-        if value is None:
-            return None
-        return _restore(next(each for each in inner if each is not type(None)), value)
-    if origin is tuple:
-        kinds = inner[:1] * len(value) if inner[-1] is Ellipsis else inner
-        return tuple(_restore(k, item) for k, item in zip(kinds, value, strict=True))
-    if origin is dict:
-        return {name: _restore(inner[1], item) for name, item in value.items()}
-    if kind is float:
-        return float(value)
-    if isinstance(kind, type) and issubclass(kind, enum.Enum):
-        return kind(value)
-    return value

@@ -10,11 +10,12 @@ import base64
 import hashlib
 import shlex
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from lepton_compress.artifacts import RunResult
-from lepton_compress.report import details, sections, table
+from lepton_compress.report import behaviour, costs, details, sections, table
 from lepton_compress.report.chart import Chart, charts
 from lepton_compress.report.drawing import draw
 
@@ -22,9 +23,10 @@ TEMPLATES = Path(__file__).parent / "templates"
 WIDE, NARROW = (860.0, 440.0), (400.0, 380.0)
 """Pictures for a screen and for a phone, so that letters keep their size."""
 
-_ALL_TEXT, _ALL_ROWS, _ALL_FLIPS = 100_000, 900, 2500
-"""Characters of raw statistics, rows of layers and samples in one file: many variants of a deep
-model must not make it too large to send."""
+_ALL_TEXT, _ALL_ROWS, _ALL_FLIPS = 100_000, 600, 2500
+_ALL_PARTS, _ALL_OPERATORS = 160, 160
+"""Characters of raw statistics, rows of layers, samples, parts of the data and operators in one
+file: many variants of a deep model must not make it too large to send."""
 
 
 def html(
@@ -54,13 +56,17 @@ def html(
     pairs = zip(results, texts, strict=True)
     steps = sum(len(one.history) for result in results for one in result.candidates)
     share = 1 / max(1, steps)
-    runs = [_run(number, result, recipe, share) for number, (result, recipe) in enumerate(pairs)]
+    costed = max(1, sum(len(result.profiles) for result in results))
+    runs = [
+        _run(number, result, recipe, share, costed) for number, (result, recipe) in enumerate(pairs)
+    ]
     return world.get_template("report.html.j2").render(
         title=", ".join(dict.fromkeys(result.recipe for result in results)),
         passed=all(result.passed for result in results),
         runs=runs,
         overview=_overview(results) if len(results) > 1 else None,
         notes=notes,
+        profiled=costs.PROFILED,
         # Both are files of this package, and the only texts that are not escaped.
         style=Markup(style),  # noqa: S704
         script=Markup(script),  # noqa: S704
@@ -74,11 +80,20 @@ def _hash(text: str) -> str:
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
-def _run(number: int, result: RunResult, recipe: str | None, share: float) -> dict[str, Any]:
-    """A run; `share` is what each step may take of the room for details."""
+def _run(
+    number: int, result: RunResult, recipe: str | None, share: float, costed: int
+) -> dict[str, Any]:
+    """A run; `share` is what each step may take of the room for details, `costed` how many
+    profiles share the room for theirs."""
     text = min(details.MOST_TEXT, int(_ALL_TEXT * share))
     rows = min(details.MOST_LAYERS, max(4, int(_ALL_ROWS * share)))
     flips = min(details.MOST_FLIPS, max(10, int(_ALL_FLIPS * share)))
+    parts = min(behaviour.MOST_PARTS, max(3, _ALL_PARTS // costed))
+    operators = min(costs.MOST_OPERATORS, max(3, _ALL_OPERATORS // costed))
+    looked_at = list(behaviour.parts(result, parts))
+    samples = list(details.samples(result, flips))
+    if any(group.kind == "class" for each in result.behaviours for group in each.groups):
+        samples = [replace(each, classes=None) for each in samples]
     targets = [choice.target for choice in result.chosen]
     metrics = {score.metric for score in result.scores}
     place = result.environment.get("recipe.yaml")
@@ -107,7 +122,14 @@ def _run(number: int, result: RunResult, recipe: str | None, share: float) -> di
             }
             for candidate in result.candidates
         ],
-        "samples": list(details.samples(result, flips)),
+        "samples": samples,
+        "overview": behaviour.overview(result),
+        "parts": looked_at,
+        "corrupted": list(behaviour.corrupted(result)),
+        "operators": list(costs.operators(result, operators)),
+        "callers": costs.callers(result),
+        "loads": costs.loads(result),
+        "tunings": list(costs.tunings(result)),
         "environment": sections.environment(result),
         "recipe": recipe,
         "command": f"lepton-compress run {shlex.quote(place)}" if isinstance(place, str) else None,

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from lepton_compress.artifacts import Profile, RunResult, Status, Verdict
 from lepton_compress.outcomes import changes, worst_classes
-from lepton_compress.report import table
+from lepton_compress.report import behaviour, costs, table
 from lepton_compress.report.details import short
 from lepton_compress.report.sections import processor
 from lepton_compress.units import show_bytes, show_rate, show_seconds
@@ -33,6 +34,7 @@ def _lines(result: RunResult) -> Iterator[str]:
         yield from _target(result, choice.target)
     yield from _gates(result)
     yield from _samples(result)
+    yield from _behaviour(result)
     yield from _steps(result)
     yield from _reproduce(result)
 
@@ -66,6 +68,9 @@ def _target(result: RunResult, target: str) -> Iterator[str]:
         for profile in profiles:
             yield row(_profile(profile))
         yield from _loads(profiles)
+        yield from _callers(profiles)
+        yield from _operators(profiles)
+        yield from _tunings(profiles)
 
 
 def _profile(profile: Profile) -> list[str]:
@@ -97,6 +102,69 @@ def _loads(profiles: list[Profile]) -> Iterator[str]:
                 held["p99"] += f" ({low} to {high})"
             cells = [held.get(name, "too few arrivals") for name in ("p50", "p90", "p99")]
             yield row([profile.candidate, show_rate(each.rate), *cells, str(each.arrivals)])
+
+
+def _callers(profiles: list[Profile]) -> Iterator[str]:
+    """Callers at the same time."""
+    if not any(profile.callers for profile in profiles):
+        return
+    yield from ("", "Callers at the same time that never pause:", "")
+    yield row(["variant", "callers", "CPUs", "samples/s (95 %)", "p50", "p99 (95 %)", "calls"])
+    yield row(["---"] * 7)
+    for profile in profiles:
+        for each in profile.callers:
+            low, high = each.throughput_interval
+            pace = f"{each.throughput:,.0f} ({low:,.0f} to {high:,.0f})"
+            held = {name: show_seconds(value) for name, value in each.latency.items()}
+            if "p99" in held:
+                held["p99"] += " ({} to {})".format(*map(show_seconds, each.interval["p99"]))
+            cells = [held.get(name, "too few calls") for name in ("p50", "p99")]
+            head = [profile.candidate, str(each.callers), str(each.cpus or ""), pace]
+            yield row([*head, *cells, str(each.calls)])
+
+
+def _operators(profiles: list[Profile]) -> Iterator[str]:
+    """Where the time goes."""
+    if not any(profile.operators for profile in profiles):
+        return
+    yield from ("", f"Time by operator. {costs.PROFILED}", "")
+    yield row(["variant", "operators by their share of the time"])
+    yield row(["---"] * 2)
+    for profile in profiles:
+        if profile.operators:
+            yield row([profile.candidate, costs.brief(profile.operators, costs.MOST_OPERATORS)])
+
+
+def _tunings(profiles: list[Profile]) -> Iterator[str]:
+    """Settings of the session that are faster."""
+    if not any(profile.tuning for profile in profiles):
+        return
+    yield from ("", "Settings of the session (all other figures are of the default):", "")
+    yield row(["variant", "found", "tried"])
+    yield row(["---"] * 3)
+    for profile in profiles:
+        if profile.tuning is not None:
+            count = str(len(profile.tuning.trials))
+            yield row([profile.candidate, costs.told(profile.tuning), count])
+
+
+def _behaviour(result: RunResult) -> Iterator[str]:
+    """Flips, calibration, integer operators, corrupted data; the parts of what was chosen."""
+    chosen = {behaviour.name_of(result, c.candidate or "", c.format or "") for c in result.chosen}
+    tables = [behaviour.overview(result), *behaviour.corrupted(result)]
+    for view in behaviour.parts(result):
+        if view.name in chosen:
+            tables += [
+                replace(each, caption=f"{each.caption} ({view.name})") for each in view.tables
+            ]
+    held = [each for each in tables if each is not None and each.rows]
+    if held:
+        yield from ("", "## Behaviour")
+    for each in held:
+        yield from ("", f"{each.caption}:", "", row(list(each.headings)))
+        yield row(["---"] * len(each.headings))
+        for cells in each.rows:
+            yield row([c.text + (f" ({c.small})" if c.small else "") for c in cells])
 
 
 def _steps(result: RunResult) -> Iterator[str]:

@@ -3,25 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import time
 from collections.abc import Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from rich.progress import (
-    BarColumn,
-    Progress,
-    SpinnerColumn,
-    TaskID,
-    TaskProgressColumn,
-    TextColumn,
-    TimeElapsedColumn,
-)
-from rich.text import Text
-
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.progress import Progress, TaskID
 
     from lepton_compress.artifacts import Progress as Advances
 
@@ -49,7 +40,21 @@ class Bars:
         self.quiet = quiet
         self.labels: list[str] = []
         self.tasks: list[TaskID] = []
-        self.bars = Progress(
+
+    @functools.cached_property
+    def bars(self) -> Progress:
+        """What draws, from the first work on; importing it takes a tenth of a second, which a
+        command without any need not wait for."""
+        from rich.progress import (
+            BarColumn,
+            Progress,
+            SpinnerColumn,
+            TaskProgressColumn,
+            TextColumn,
+            TimeElapsedColumn,
+        )
+
+        made = Progress(
             SpinnerColumn(),
             # Labels and notes come from plug-ins, and may hold brackets.
             TextColumn("{task.description}", markup=False),
@@ -57,13 +62,14 @@ class Bars:
             TaskProgressColumn(),
             TimeElapsedColumn(),
             TextColumn("{task.fields[note]}", style="dim", markup=False),
-            console=console,
+            console=self.console,
             transient=True,
-            disable=quiet or not console.is_terminal,
+            disable=self.quiet or not self.console.is_terminal,
         )
+        made.start()
+        return made
 
     def __enter__(self) -> Self:
-        self.bars.start()
         return self
 
     def __exit__(
@@ -72,7 +78,8 @@ class Bars:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.bars.stop()
+        if "bars" in vars(self):
+            self.bars.stop()
 
     @contextlib.contextmanager
     def work(self, label: str, total: int | None = None) -> Iterator[Advances]:
@@ -104,5 +111,7 @@ class Bars:
         self._say(f"    note  {text}")
 
     def _say(self, line: str) -> None:
+        from rich.text import Text
+
         if not self.quiet:
-            self.bars.console.print(Text(line))
+            self.console.print(Text(line))

@@ -23,7 +23,8 @@ from lepton_compress.units import show_bytes, show_seconds
 
 @dataclass(frozen=True)
 class Cell:
-    """What a cell says, in small print under it too, and what it sorts by (its text if None)."""
+    """What a cell says, in small print under it too, what it sorts by (its text if None), and the
+    length of a bar under it, from 0 to 1."""
 
     text: str
     small: str = ""
@@ -31,6 +32,7 @@ class Cell:
     number: bool = False
     state: str = ""
     """"good", "bad" or nothing."""
+    bar: float | None = None
 
 
 @dataclass(frozen=True)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from lepton_compress.artifacts import RunResult
-from lepton_compress.report import table
+from lepton_compress.artifacts import Profile, RunResult
+from lepton_compress.report import costs, table
 from lepton_compress.report.fitting import shorten, width
+from lepton_compress.units import show_seconds
 
 _VERDICT = len(table.HEADINGS) - 1
 
@@ -36,12 +39,30 @@ def show(result: RunResult, console: Console) -> None:
         if one is not None and one.device:
             said = f"{choice.target} was measured on {table.device(one.device)}"
             console.print(Text(said, style="dim"))
+        chosen = (choice.candidate, choice.format, choice.target)
+        for each in result.profiles:
+            if (each.candidate, each.format, each.target) == chosen:
+                for said in _costs(each):
+                    console.print(Text(said, style="dim"))
     for note in result.notes:
         console.print(Text(f"note: {note}", style="yellow"))
     if result.folder is not None:
         console.print(f"written to {result.folder}", highlight=False, markup=False)
     state = ("passed", "bold green") if result.passed else ("failed: see the gates", "bold red")
     console.print(Text.assemble(state))
+
+
+def _costs(profile: Profile) -> Iterator[str]:
+    """More of what was chosen, in a line each."""
+    where = f"{profile.candidate} on {profile.target}"
+    if profile.operators:
+        yield f"time by operator of {where}, under the profiler: {costs.brief(profile.operators)}"
+    for each in profile.callers:
+        calls = f"{each.callers} caller{'s' if each.callers > 1 else ''} of {where}"
+        late = f", p99 {show_seconds(each.latency['p99'])}" if "p99" in each.latency else ""
+        yield f"{calls}: {each.throughput:,.0f} samples/s{late}"
+    if profile.tuning is not None:
+        yield f"session of {where}: {costs.told(profile.tuning)}"
 
 
 def _draw(result: RunResult, *, brief: bool) -> Table:

@@ -295,3 +295,75 @@ class TestSound:
         model.metadata_props[0].value = value
         onnx.save(model, tmp_path / "odd.onnx")
         refused(ear.lepton("predict", tmp_path / "odd.onnx", "loud.wav"), (said,))
+
+
+@pytest.fixture(scope="module")
+def reader(tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    """A run on texts, whose model counts good words against bad ones."""
+    from tokenizers import Tokenizer
+    from tokenizers.models import WordLevel
+    from tokenizers.pre_tokenizers import Whitespace
+
+    folder = tmp_path_factory.mktemp("reader")
+    words = ["[PAD]", "[UNK]", "good", "fine", "bad", "dull", "film", "plot"]
+    tokenizer = Tokenizer(WordLevel({word: each for each, word in enumerate(words)}, "[UNK]"))
+    tokenizer.pre_tokenizer = Whitespace()
+    (folder / "tokens").mkdir()
+    tokenizer.save(str(folder / "tokens" / "words.json"))
+    draw = np.random.default_rng(0)
+    for name, own in (("praise", words[2:4]), ("blame", words[4:6])):
+        lines = {" ".join(draw.choice([*own, "film", "plot"], 6)) + f" {own[0]}" for _ in range(60)}
+        (folder / f"{name}.txt").write_text("\n".join(sorted(lines)))
+    table = np.zeros((len(words), 2), np.float32)
+    table[2:4, 1] = table[4:6, 0] = 1
+    graph = helper.make_graph(
+        [
+            helper.make_node("Gather", ["table", "ids"], ["found"]),
+            helper.make_node("ReduceSum", ["found", "axes"], ["scores"], keepdims=0),
+        ],
+        "reader",
+        [helper.make_tensor_value_info("ids", TensorProto.INT64, ["batch", 8])],
+        [helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["batch", 2])],
+        [numpy_helper.from_array(table, "table"), numpy_helper.from_array(np.array([1]), "axes")],
+    )
+    opset = [helper.make_opsetid("", 20)]
+    onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=10), folder / "reader.onnx")
+    bench = Bench(folder)
+    recipe = bench.recipe(
+        GRAPH,
+        model={"onnx": "reader.onnx"},
+        data={"text": {"classes": {"blame": "blame.txt", "praise": "praise.txt"}, "bytes": 80}},
+        preprocess=[{"text": {"tokenizer": "tokens/words.json", "length": 8}}],
+        postprocess=[{"classes": {"labels": ["blame", "praise"]}}],
+        variants=None,
+    )
+    done = bench.lepton("run", recipe)
+    assert done.code == EXIT_OK, done
+    return bench
+
+
+class TestText:
+    def test_the_tokenizer_travels_with_the_artifact(self, reader: Bench) -> None:
+        (artifact,) = reader.result()["artifacts"]
+        assert [Path(each).name for each in artifact["beside"]] == ["words.json"]
+        assert artifact["inputs"][0]["dtype"] == "int64"
+
+    def test_a_sentence(self, reader: Bench) -> None:
+        done = reader.lepton("predict", "runs/tiny", "a good film", "dull plot", "--json")
+        assert done.code == EXIT_OK, done
+        told = json.loads(done.out)["answers"]
+        assert [each["guesses"][0]["label"] for each in told] == ["praise", "blame"]
+        assert "unknown" in told[0]["notes"][0]  # the word `a`
+        assert told[1]["notes"] == []
+
+    @pytest.mark.parametrize(
+        ("given", "said"),
+        [("", "the text is empty"), ("Gödel Escher", "holds only unknown tokens")],
+    )
+    def test_bad_input(self, reader: Bench, given: str, said: str) -> None:
+        refused(reader.lepton("predict", "runs/tiny", given), (said,))
+
+    def test_an_artifact_without_its_tokenizer(self, reader: Bench, tmp_path: Path) -> None:
+        alone = tmp_path / "alone.onnx"
+        alone.write_bytes((reader.folder / "runs/tiny/artifacts/baseline/model.onnx").read_bytes())
+        refused(reader.lepton("predict", alone, "a good film"), ("words.json.*is missing",))

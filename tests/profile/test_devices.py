@@ -48,6 +48,14 @@ def subjects(tmp_path: Path) -> list[Subject]:
     return [Subject("baseline", "onnx", small), Subject("large", "onnx", large)]
 
 
+def measured(server: Server, subjects: list[Subject], **changes: Any) -> dict[str, Profile]:
+    """Measure more than the rounds there."""
+    target = TargetSpec(**{**server.target, "batch": BATCH})
+    held: dict[str, Any] = {"limits": Limits(), "rounds": 5, "cap": 5.0, "seed": 0}
+    held |= {"baseline": "baseline", "inputs": INPUTS, "observer": Watcher()}
+    return {each.candidate: each for each in measure(subjects, target=target, **held, **changes)}
+
+
 def profiles(
     server: Server, subjects: list[Subject], watcher: Watcher | None = None, **changes: Any
 ) -> dict[str, Profile]:
@@ -318,3 +326,24 @@ def test_what_is_sent_runs_on_old_pythons_and_alone(sent: Any) -> None:
             names = [node.module] if isinstance(node, ast.ImportFrom) else []
             names += [each.name for each in node.names] if isinstance(node, ast.Import) else []
             assert {str(name).partition(".")[0] for name in names} <= sys.stdlib_module_names
+
+
+def test_callers_and_operators_are_measured_there(server: Server, subjects: list[Subject]) -> None:
+    for profile in measured(server, subjects, callers=[2], operators=True).values():
+        assert profile.status == "measured", profile.reason
+        (two,) = profile.callers
+        assert (two.callers, two.calls >= 1000) == (2, True)
+        assert two.throughput > 0
+        assert {each.operator for each in profile.operators} == {"MatMul", "Tanh"}
+        assert profile.device["host"] == server.target["host"]
+    assert workers(server) == []
+
+
+def test_settings_reach_a_session_there(server: Server, subjects: list[Subject]) -> None:
+    odd = Subject("odd", "onnx", subjects[0].path, {"graph_optimization_level": "nothing"})
+    good = Subject("good", "onnx", subjects[0].path, {"enable_cpu_mem_arena": False})
+    found = measured(server, [subjects[0], odd, good])
+    assert found["good"].status == "measured"
+    assert found["good"].session["enable_cpu_mem_arena"] is False
+    assert found["odd"].status == "failed"
+    assert "nothing" in found["odd"].reason

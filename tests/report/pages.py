@@ -5,7 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from html.parser import HTMLParser
 
-from lepton_compress.artifacts import Choice, Front, RunResult, StepRecord
+from lepton_compress.artifacts import (
+    Choice,
+    Corrupted,
+    Front,
+    Group,
+    OperatorTime,
+    RunResult,
+    StepRecord,
+    Trial,
+    Tuning,
+)
 from tests.report.results import profile, result
 
 ATTACKS = (
@@ -113,11 +123,30 @@ def hostile() -> RunResult:
         scores=scores,
         profiles=(
             profile("baseline", EVIL, 1.0, runtime=EVIL),
-            profile(name, EVIL, 0.5, runtime=EVIL),
+            profile(
+                name,
+                EVIL,
+                0.5,
+                runtime=EVIL,
+                operators=(OperatorTime(EVIL, EVIL, 1, 1e-3, 1.0),),
+                tuning=Tuning(
+                    {EVIL: EVIL}, 0.9, (0.8, 1.0), (Trial({EVIL: EVIL}, 1, 0.9, None, 1.0, True),)
+                ),
+            ),
         ),
         parities=(),
         chosen=(Choice(EVIL, name, "onnx", EVIL, False),),
         fronts=(Front(EVIL, (EVIL,), ((name, "onnx"),)),),
+        behaviours=(
+            replace(
+                held.behaviours[1],
+                candidate=name,
+                groups=(Group("slice", EVIL, EVIL, 3, 0.5, 0.1, (0.0, 0.2)),),
+                corrupted=(Corrupted(EVIL, 1, EVIL, 3, 0.5, 0.1, None),),
+                reason=EVIL,
+            ),
+        ),
+        coverages=(replace(held.coverages[1], candidate=name),),
         notes=(EVIL,),
         started=EVIL,
         recipe_digest=EVIL,
@@ -140,6 +169,12 @@ def large(variants: int = 40, nodes: int = 600, samples: int = 20_000) -> RunRes
     record = StepRecord(
         "quantize", {}, 1.0, True, False, {"weighted": {"integer": weighted}, "ranges": ranges}
     )
+    behaviour = replace(
+        held.behaviours[1],
+        groups=tuple(
+            replace(held.behaviours[1].groups[0], name=str(number)) for number in range(100)
+        ),
+    )
     names = ["baseline", *(f"variant-{i}" for i in range(variants))]
     base, other = held.scores
     right, wrong = (1.0,) * samples, (0.0, 1.0) * (samples // 2)
@@ -153,6 +188,8 @@ def large(variants: int = 40, nodes: int = 600, samples: int = 20_000) -> RunRes
             replace(base, outcomes=right),
             *(replace(other, candidate=name, outcomes=wrong) for name in names[1:]),
         ),
+        behaviours=tuple(replace(behaviour, candidate=name) for name in names),
+        coverages=tuple(replace(held.coverages[1], candidate=name) for name in names),
         profiles=tuple(profile(name, "edge", 1 - i / 100) for i, name in enumerate(names)),
         verdicts=tuple(
             replace(held.verdicts[0], candidate=name, gate=gate)

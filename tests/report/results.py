@@ -7,10 +7,16 @@ from typing import Any
 
 from lepton_compress.artifacts import (
     Artifact,
+    Behaviour,
+    Callers,
     Candidate,
     Choice,
+    Corrupted,
+    Coverage,
     Front,
+    Group,
     Load,
+    OperatorTime,
     Parity,
     Profile,
     RunResult,
@@ -18,9 +24,23 @@ from lepton_compress.artifacts import (
     Status,
     StepRecord,
     TensorSpec,
+    Trial,
+    Tuning,
     Verdict,
 )
 
+FOUND = {"enable_cpu_mem_arena": False}
+TUNING = Tuning(
+    FOUND,
+    0.9,
+    (0.88, 0.92),
+    (
+        Trial(FOUND, 1, 0.91, (0.9, 0.92), 1.01, True),
+        Trial({"intra_op_num_threads": 1}, 1, 1.2, (1.1, 1.3), 1.01, False),
+        Trial(FOUND, 2, 0.9, (0.88, 0.92), 0.99, True),
+    ),
+    "faster both times it was measured",
+)
 SPEC = TensorSpec("image", "float32", ("batch", 1, 8, 8))
 
 
@@ -47,9 +67,39 @@ def profile(name: str, target: str, ratio: float | None, **changes: Any) -> Prof
         "throughput": 500.0,
         "throughput_interval": (450.0, 550.0),
         "loads": (Load(50.0, 1000, {"p50": 3e-3, "p99": 9e-3}, {"p99": (8e-3, 10e-3)}),),
+        "callers": (
+            Callers(4, 2, 1000, 900.0, (880.0, 920.0), {"p50": 4e-3}, {"p50": (3e-3, 5e-3)}),
+        ),
+        "operators": (
+            OperatorTime("Conv", "float32", 3, 9e-4, 0.75),
+            OperatorTime("Gemm", "float32", 1, 3e-4, 0.25),
+        ),
+        "session": {"intra_op_num_threads": 1, "enable_cpu_mem_arena": True},
+        "tuning": TUNING,
         **changes,
     }
     return Profile(**held)
+
+
+def behaviour(name: str, drop: float) -> Behaviour:
+    around = (drop - 0.05, drop + 0.05)
+    return Behaviour(
+        name,
+        "onnx",
+        4,
+        flips=round(10 * drop),
+        negative_flips=round(10 * drop),
+        calibration_error=0.02 + drop,
+        calibration_interval=(0.01, 0.2),
+        groups=(
+            Group("class", "7", "accuracy", 2, 0.9 - drop, drop, around),
+            Group("slice", "night", "accuracy", 2, 0.8 - 2 * drop, 2 * drop, around),
+        ),
+        corrupted=tuple(
+            Corrupted("gaussian_noise", severity, "accuracy", 4, 0.9 - drop, drop, around)
+            for severity in (1, 3, 5)
+        ),
+    )
 
 
 def result(targets: tuple[str, ...] = ("edge",), **changes: Any) -> RunResult:
@@ -130,6 +180,13 @@ def result(targets: tuple[str, ...] = ("edge",), **changes: Any) -> RunResult:
             for target in targets
         ),
         "labels": (0, 1, 1, 0),
+        "behaviours": tuple(
+            behaviour(name, drop) for name, drop in (("baseline", 0.0), ("int8", 0.1))
+        ),
+        "coverages": tuple(
+            Coverage(name, "onnx", "onnxruntime-cpu", 4, done, 1000, 240 * done)
+            for name, done in (("baseline", 0), ("int8", 3))
+        ),
         **changes,
     }
     return RunResult(**held)

@@ -182,6 +182,7 @@ class TestWrite:
         assert (out / "report.md").read_text().startswith("# tiny: ")
         assert sorted(each.name for each in out.iterdir()) == [
             "artifacts",
+            "manifest.json",
             "report.html",
             "report.md",
             "result.json",

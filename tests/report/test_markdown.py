@@ -44,7 +44,7 @@ def test_says_that_what_was_chosen_does_not_do() -> None:
 @pytest.mark.parametrize("targets", [("edge",), ("edge", "cloud")])
 def test_every_table_has_as_many_cells_in_each_row(targets: tuple[str, ...]) -> None:
     found = tables(markdown(result(targets)))
-    assert len(found) == 3 * len(targets) + 4
+    assert len(found) == 6 * len(targets) + 8
     for rows in found:
         assert len({len(re.findall(r"(?<!\\)\|", row)) for row in rows}) == 1
         assert re.fullmatch(r"(\| --- )+\|", rows[1])
@@ -107,3 +107,27 @@ def test_many_samples_are_not_all_listed() -> None:
     text = markdown(result(scores=scores, labels=()))
     assert "- 50 lost: 0, 1, 2," in text
     assert "18, 19, and 30 more" in text
+
+
+def test_costs_beside_the_median_have_their_tables() -> None:
+    text = markdown(result())
+    assert "| int8 | Conv 75 %, Gemm 25 % |" in text
+    assert "under the runtime's profiler" in text
+    assert "| int8 | 4 | 2 | 900 (880 to 920) | 4.00 ms | too few calls | 1000 |" in text
+    assert "| int8 | enable_cpu_mem_arena=False: 0.90x (0.88 to 0.92) the time | 3 |" in text
+
+
+def test_behaviour_has_coverage_and_corrupted_data() -> None:
+    text = markdown(result())
+    assert "| int8 | 1 (25.00 % of 4) | 1 (25.00 % of 4) | 12.00 % (1.00 % to 20.00 %) |" in text
+    assert "| 75.00 % (3 of 4) | 72.00 % (720 of 1,000) |" in text
+    noisy = "80.00 % (drop 10.00 % (5.00 % to 15.00 %))"
+    assert f"| gaussian noise | int8 | {noisy} | {noisy} | {noisy} |" in text
+    assert "| night | 2 | 60.00 % | 20.00 % (5.00 % to 15.00 %) |" in text
+
+
+def test_what_was_not_measured_has_no_table() -> None:
+    plain = profile("int8", "edge", 0.5, operators=(), callers=(), tuning=None, loads=())
+    text = markdown(result(profiles=(plain,), behaviours=(), coverages=()))
+    for word in ("profiler", "Callers", "Settings", "Behaviour", "Requests"):
+        assert word not in text

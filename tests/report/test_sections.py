@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import replace
 
-from lepton_compress.report import sections
+from lepton_compress.artifacts import Tuning
+from lepton_compress.report import behaviour, costs, sections
+from lepton_compress.report.manifest import manifest
 from tests.report.results import profile, result
 
 
@@ -86,3 +89,73 @@ def test_how_a_target_was_measured() -> None:
         "The baseline against itself: 1.00x (0.99 to 1.01)."
     )
     assert sections.noise(result(profiles=()), "edge") == "Nothing was measured here."
+
+
+class TestBeside:
+    """What stands beside score and median: behaviour, operators, load and settings."""
+
+    def test_shares_of_behaviour_are_of_all_samples_nodes_and_macs(self) -> None:
+        made = behaviour.overview(result())
+        assert made is not None
+        row = made.rows[1]
+        assert [cell.text for cell in row] == ["int8", "1", "1", "12.00 %", "75.00 %", "72.00 %"]
+        assert (row[4].small, row[4].bar) == ("3 of 4", 0.75)
+        assert behaviour.overview(result(behaviours=(), coverages=())) is None
+
+    def test_a_corruption_has_a_row_for_each_variant_and_a_column_a_severity(self) -> None:
+        (made,) = behaviour.corrupted(result())
+        assert made.headings == ("corruption", "variant", "severity 1", "severity 3", "severity 5")
+        assert [(row[1].text, row[2].text) for row in made.rows] == [
+            ("baseline", "90.00 %"),
+            ("int8", "80.00 %"),
+        ]
+        assert [row[4].small for row in made.rows] == ["", "drop 10.00 % (5.00 % to 15.00 %)"]
+        (cut,) = behaviour.corrupted(result(), 1)
+        assert len(cut.rows) == 1
+        assert "1 more stand in result.json" in cut.caption
+
+    def test_the_parts_that_lost_most_stand_first(self) -> None:
+        (made,) = behaviour.parts(result())
+        assert (made.name, made.summary) == ("int8", "most in slice night: 20.00 %")
+        assert [each.headings[0] for each in made.tables] == ["slice", "class"]
+
+    def test_operators_beyond_the_room_are_summed_up(self) -> None:
+        made = next(costs.operators(result(), 1))
+        assert made.summary == "Conv 75 %, Gemm 25 %"
+        assert [[cell.text for cell in row] for row in made.table.rows] == [
+            ["Conv", "float32", "3", "75 %", "900 us"],
+            ["1 more", "", "1", "25 %", "300 us"],
+        ]
+
+    def test_settings_say_what_was_found_and_what_was_tried(self) -> None:
+        made = list(costs.tunings(result()))[1]
+        assert made.summary == "enable_cpu_mem_arena=False: 0.90x (0.88 to 0.92) the time"
+        assert [row[1].text for row in made.table.rows] == ["faster", "no gain", "faster"]
+        none = Tuning(reason="nothing is faster")
+        assert costs.told(none) == "the default stays: nothing is faster"
+
+
+def test_a_manifest_tells_the_session_to_open() -> None:
+    held = json.loads(manifest(result(("edge", "cloud"))))
+    assert [each["path"] for each in held["artifacts"]] == [
+        "artifacts/baseline.onnx",
+        "artifacts/int8.onnx",
+    ]
+    one = held["artifacts"][1]
+    assert one["sha256"] == "d" * 64
+    assert one["inputs"][0] == {
+        "name": "image",
+        "dtype": "float32",
+        "shape": ["batch", 1, 8, 8],
+    }
+    assert [(each["target"], each["chosen"]) for each in one["targets"]] == [
+        ("edge", True),
+        ("cloud", True),
+    ]
+    target = one["targets"][0]
+    assert target["session"] == {"intra_op_num_threads": 1, "enable_cpu_mem_arena": False}
+    assert target["tuned"]["settings"] == {"enable_cpu_mem_arena": False}
+    plain = profile("int8", "edge", 0.5, tuning=None)
+    (target,) = json.loads(manifest(result(profiles=(plain,))))["artifacts"][1]["targets"]
+    assert target["session"]["enable_cpu_mem_arena"] is True
+    assert target["tuned"] is None
