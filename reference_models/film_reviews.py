@@ -3,6 +3,7 @@ measured on them: 5,331 positive and as many negative ones."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,6 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordPiece
 from tokenizers.normalizers import Lowercase
 from tokenizers.pre_tokenizers import Whitespace
-from tokenizers.trainers import WordPieceTrainer
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -54,15 +54,36 @@ def tokens(raw: np.ndarray, folder: Path) -> np.ndarray:
 
 
 def write_tokenizer(sentences: list[str], folder: Path) -> None:
-    """Word pieces of the training sentences, in lower case."""
-    made = Tokenizer(WordPiece(unk_token="[UNK]"))  # noqa: S106
-    made.normalizer = Lowercase()
-    made.pre_tokenizer = Whitespace()
-    trainer = WordPieceTrainer(
-        vocab_size=VOCABULARY, special_tokens=["[PAD]", "[UNK]"], show_progress=False
+    """Whole words and pieces of the training sentences, in lower case: all characters, the 500
+    commonest endings of two to five letters, and the commonest words. The package's own trainer
+    breaks ties anew each time, so that two trainings would differ."""
+    lower, parted = Lowercase(), Whitespace()
+    words = Counter(
+        word
+        for sentence in sentences
+        for word, _ in parted.pre_tokenize_str(lower.normalize_str(sentence))
     )
-    made.train_from_iterator(sentences, trainer)
+    endings: Counter[str] = Counter()
+    for word, count in words.items():
+        for length in range(2, min(6, len(word))):
+            endings[f"##{word[-length:]}"] += count
+    letters = sorted(set("".join(words)))
+    held = ["[PAD]", "[UNK]", *letters, *(f"##{each}" for each in letters)]
+    held += _commonest(endings, 500)
+    held += _commonest(
+        Counter({k: n for k, n in words.items() if len(k) > 1}), VOCABULARY - len(held)
+    )
+    vocabulary = {piece: number for number, piece in enumerate(held)}
+    made = Tokenizer(WordPiece(vocabulary, unk_token="[UNK]"))  # noqa: S106
+    made.normalizer = lower
+    made.pre_tokenizer = parted
+    made.add_special_tokens(["[PAD]", "[UNK]"])
     made.save(str(folder / TOKENIZER))
+
+
+def _commonest(counts: Counter[str], most: int) -> list[str]:
+    """The commonest, those of one count by the alphabet."""
+    return sorted(counts, key=lambda each: (-counts[each], each))[:most]
 
 
 def bag_of_words(train: tuple[list[str], np.ndarray], held: list[str]) -> np.ndarray:

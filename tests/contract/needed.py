@@ -32,6 +32,7 @@ PARAMETERS: dict[tuple[str, str], dict[str, Any]] = {
     **{("metric", name): {"resamples": 20} for name in ("average_precision", "r2")},
     ("metric", "word_error_rate"): {"resamples": 20},
     ("preprocessing", "audio"): {"rate": 8000},
+    ("preprocessing", "text"): {"tokenizer": "tokenizer.json", "length": 8},
     ("loader", "python"): {"function": "own.py:load", "args": {"count": 20}},
     ("loader", "images"): {"path": "pictures"},
     ("loader", "idx"): {"images": "images.idx", "labels": "labels.idx"},

@@ -110,7 +110,7 @@ def test_a_file_that_cannot_be_used_is_named(
         ("txt,label\na,b\n", "has no column 'text'; did you mean 'txt'"),
         ('text,label\n"a,b\n', "cannot be read"),
         ("", "has no column"),
-        ("text,label\n", "no sample is left"),
+        ("text,label\n", "only 0 of"),
     ],
 )
 def test_a_table_that_cannot_be_used_is_refused(folder: Path, table: str, said: str) -> None:
