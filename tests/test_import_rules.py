@@ -112,7 +112,7 @@ IMPLEMENTATIONS = {
     "compress.block_rounding": {"numpy", "torch"},
     "compress.blocks": {"numpy"},
     "compress.bfloat_graph": {"numpy", "onnx"},
-    "compress.calibration": {"numpy", "onnx"},
+    "compress.calibration": {"numpy", "onnx", "onnxruntime"},
     "compress.dynamic_int8": {"numpy", "onnx"},
     "compress.clips": {"numpy", "onnx"},
     "compress.equalization": {"numpy"},

@@ -60,7 +60,9 @@ def test_it_says_what_it_does_in_a_line(kind: str, name: str) -> None:
 
 @pytest.mark.parametrize(("kind", "name"), PLUGINS)
 def test_it_takes_what_its_kind_is_given(kind: str, name: str) -> None:
-    assert list(inspect.signature(registry.get(kind, name).function).parameters) == GIVEN[kind]
+    taken = inspect.signature(registry.get(kind, name).function).parameters.values()
+    # What has a default is for those who know this very plug-in.
+    assert [each.name for each in taken if each.default is each.empty] == GIVEN[kind]
 
 
 @pytest.mark.parametrize(("kind", "name"), PLUGINS)
