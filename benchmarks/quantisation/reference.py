@@ -1,8 +1,8 @@
 """The reference models side by side: `LEPTON_DATA=... python -m benchmarks.quantisation.reference`.
 
-Float, our `quantize: auto`, and ONNX Runtime's own quantisers: static in both activation types, after
-its own pre-processing, and dynamic. Accuracy is on each model's evaluation split, latency in turns on
-one thread. Writes benchmarks/results/reference.json and .md.
+Float, our `quantize: auto`, and ONNX Runtime's own quantisers: static in both activation types,
+after its own pre-processing, and dynamic. Accuracy is on each model's evaluation split, latency in
+turns on one thread. Writes benchmarks/results/reference.json and .md.
 """
 
 from __future__ import annotations
@@ -280,12 +280,17 @@ def page(held: dict[str, Any], environment: dict[str, Any]) -> str:
     head = [
         "# Quantisation of the reference models",
         "",
-        f"`python -m benchmarks.quantisation.reference` on {environment['cpu']['name']}, one thread; "
-        f"{versions}. In bold ours, and the best setting of ONNX Runtime's own quantisers: the fastest "
-        "that loses at most a point of accuracy, else the most accurate.",
+        (
+            f"`python -m benchmarks.quantisation.reference` on {environment['cpu']['name']}, one "
+            f"thread; {versions}. In bold ours, and the best setting of ONNX Runtime's own "
+            "quantisers: the fastest that loses at most a point of accuracy, else the most "
+            "accurate."
+        ),
         "",
-        "| model | artifact | accuracy % | drop, points (95 %) | p50 us | of float (95 %) | KB | "
-        "quantise s |",
+        (
+            "| model | artifact | accuracy % | drop, points (95 %) | p50 us | of float (95 %) "
+            "| KB | quantise s |"
+        ),
         "|---|---|---|---|---|---|---|---|",
     ]
     said = [

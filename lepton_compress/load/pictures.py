@@ -33,6 +33,30 @@ def decode(
     Args:
         data: of the file, in any format of `SUFFIXES`; the first frame counts.
         where: the file, to name in errors.
+        mode, convert, size: as `fitted` takes them.
+
+    Returns:
+        uint8 (height, width, 3 or 1).
+
+    Raises:
+        InputError: it cannot be read, or has another mode.
+        MissingExtraError: Pillow is not installed.
+    """
+    return fitted(opened(data, where), where, mode=mode, convert=convert, size=size)
+
+
+def fitted(
+    image: Pillow,
+    where: str,
+    *,
+    mode: Mode,
+    convert: bool = False,
+    size: tuple[int, int] | None = None,
+) -> np.ndarray:
+    """The bytes of a picture in the mode and size that are wanted.
+
+    Args:
+        where: the file, to name in errors.
         mode: three channels, in the order red, green, blue, or one.
         convert: make a picture of another mode into this one: of 16 bits the upper 8 stay, and
             what is transparent lies on black.
@@ -42,29 +66,11 @@ def decode(
         uint8 (height, width, 3 or 1).
 
     Raises:
-        InputError: it cannot be read, or has another mode.
-        MissingExtraError: Pillow is not installed.
+        InputError: it has another mode.
     """
-    try:
-        from PIL import Image
-    except ImportError as error:
-        raise MissingExtraError(
-            "reading pictures needs Pillow", mend="pip install 'lepton-compress[images]'"
-        ) from error
     import numpy as np
+    from PIL import Image
 
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")  # Pillow warns of what it then refuses or guesses
-            opened = Image.open(io.BytesIO(data))
-            opened.load()
-    except Exception as error:  # Pillow raises what each format's reader happens to
-        raise InputError(
-            f"is no picture that can be read ({error})",
-            where=where,
-            mend="replace it, or take it out",
-        ) from error
-    image: Pillow = opened
     if image.mode != MODES[mode]:
         if not convert:
             raise InputError(
@@ -77,6 +83,33 @@ def decode(
         image = image.resize((size[1], size[0]), Image.Resampling.BILINEAR)
     made = np.asarray(image, np.uint8)
     return made if made.ndim == 3 else made[..., None]
+
+
+def opened(data: bytes, where: str) -> Pillow:
+    """A picture as Pillow has it.
+
+    Raises:
+        InputError: it cannot be read.
+        MissingExtraError: Pillow is not installed.
+    """
+    try:
+        from PIL import Image
+    except ImportError as error:
+        raise MissingExtraError(
+            "reading pictures needs Pillow", mend="pip install 'lepton-compress[images]'"
+        ) from error
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # Pillow warns of what it then refuses or guesses
+            made = Image.open(io.BytesIO(data))
+            made.load()
+    except Exception as error:  # Pillow raises what each format's reader happens to
+        raise InputError(
+            f"is no picture that can be read ({error})",
+            where=where,
+            mend="replace it, or take it out",
+        ) from error
+    return made
 
 
 def _converted(image: Pillow, wanted: str, where: str) -> Pillow:

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lepton_compress.artifacts import Json, TensorSpec
-from lepton_compress.errors import InputError, MissingExtraError
-from lepton_compress.load import sound
+from lepton_compress.errors import InputError
+from lepton_compress.load import pictures, sound
 from lepton_compress.predict.manual import Manual, single_input
 
 if TYPE_CHECKING:
@@ -66,44 +66,24 @@ def picture(
         InputError: it is none, or of another mode or size and not to be converted.
         MissingExtraError: Pillow is not installed.
     """
-    import numpy as np
-
-    try:
-        from PIL import Image, UnidentifiedImageError
-    except ImportError as error:
-        raise MissingExtraError(
-            "pictures are read with Pillow, which is not installed",
-            mend="pip install 'lepton-compress[images]'",
-        ) from error
-    wanted = "RGB" if about["channels"] == 3 else "L"
-    notes = []
-    try:
-        with Image.open(path) as opened:
-            held = opened.convert() if opened.mode == "P" else opened.copy()
-    except (OSError, UnidentifiedImageError, Image.DecompressionBombError, ValueError) as error:
-        raise InputError(f"is not a picture ({error})", where=str(path)) from error
-    if held.mode != wanted:
+    mode: pictures.Mode = "rgb" if about["channels"] == 3 else "grey"
+    held = pictures.opened(path.read_bytes(), str(path))
+    notes, size = [], None
+    if held.mode != pictures.MODES[mode]:
+        if not convert:
+            said = f"has the mode {held.mode}; the artifact takes {pictures.MODES[mode]}"
+            raise InputError(said, where=str(path), mend=_CONVERT)
+        notes.append(f"converted from {held.mode} to {pictures.MODES[mode]}")
+    if about.get("size") and list(held.size) != about["size"][::-1]:
+        height, width = size = about["size"]
         if not convert:
             raise InputError(
-                f"is of mode {held.mode}; the artifact takes {wanted}",
+                f"is {held.height} by {held.width}; the artifact takes {height} by {width}",
                 where=str(path),
-                mend=_CONVERT,
+                mend=f"{_CONVERT}, or give `size` to `preprocess: image` in the recipe",
             )
-        notes.append(f"converted from {held.mode} to {wanted}")
-        held = held.convert(wanted)
-    if about.get("size"):
-        height, width = about["size"]
-        if held.size != (width, height):
-            if not convert:
-                raise InputError(
-                    f"is {held.height} by {held.width}; the artifact takes {height} by {width}",
-                    where=str(path),
-                    mend=f"{_CONVERT}, or give `size` to `preprocess: image` in the recipe",
-                )
-            notes.append(f"resized from {held.height} by {held.width}")
-            held = held.resize((width, height), Image.Resampling.BILINEAR)
-    made = np.asarray(held)
-    return made.reshape(*made.shape[:2], -1), notes
+        notes.append(f"resized from {held.height} by {held.width}")
+    return pictures.fitted(held, str(path), mode=mode, convert=convert, size=size), notes
 
 
 def recording(

@@ -160,8 +160,8 @@ class TestPictures:
     @pytest.mark.parametrize(
         ("given", "said"),
         [
-            (["runs/tiny", "colour.png"], "is of mode RGB.*--convert"),
-            (["runs/tiny", "broken.png"], "broken.png: is not a picture"),
+            (["runs/tiny", "colour.png"], "has the mode RGB.*--convert"),
+            (["runs/tiny", "broken.png"], "broken.png: is no picture"),
             (["runs/tiny", "absent.png"], "absent.png: no such file"),
             (["runs/tiny", "labels.npy"], "labels.npy: image is int64"),
             (["runs/tiny:int9", "bee.png"], "did you mean 'int8'"),
