@@ -9,9 +9,9 @@
     │   └── DeviceError                 another machine cannot be reached, or lacks something
     └── PluginError                  3  a plug-in broke its contract
 
-Exit codes of the command line: 0 every demand is met; 1 a gate failed, was inconclusive under
-strict, or was not measured; 2 a `UserError`; 3 anything unexpected (a log is left and named);
-130 interrupted, and the same command goes on where it stopped.
+Exit codes of the command line: 0 every demand is met; 1 a gate failed, was inconclusive, or was not
+measured; 2 a `UserError`; 3 anything unexpected (a log is left and named); 130 interrupted, and the
+same command goes on where it stopped.
 """
 
 from __future__ import annotations
