@@ -61,7 +61,7 @@ class TestBudget:
 
     def test_what_was_not_measured_never_passes(self, tmp_path: Path) -> None:
         text = "flips: 1 %\ninteger_nodes: 50 %\nworst_slice: 2 %\nscore: {limit: 1, metric: f1}\n"
-        made = judged(tmp_path, good(), text)
+        made = judged(tmp_path, good(behaviours=(), coverages=()), text)
         assert not made.passed
         assert {each.status for each in made.bad} == {Status.NOT_MEASURED}
         assert len(made.bad) == 4
