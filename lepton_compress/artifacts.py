@@ -259,8 +259,8 @@ class Artifact:
     operators: dict[str, dict[str, int]]
     """Operator type to element type of its first output to count."""
     beside: tuple[str, ...] = ()
-    """Paths of the files that a large artifact keeps its tensors in; `bytes` and `sha256` count
-    them."""
+    """Paths of the files that travel with it: those that a large artifact keeps its tensors in, and
+    what its preprocessing needs on the host. `bytes` and `sha256` count them."""
 
 
 @dataclass(frozen=True)

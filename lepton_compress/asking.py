@@ -35,7 +35,10 @@ def predict(
             "is PCM of 16 bits from a pipe.",
         ),
     ],
-    top: Annotated[int, typer.Option(min=1, help="Classes to tell of each.")] = 5,
+    top: Annotated[
+        int | None,
+        typer.Option(min=1, help="Classes to tell of each; 5, or 1 with --stream, by default."),
+    ] = None,
     convert: Annotated[
         bool,
         typer.Option(
@@ -44,7 +47,7 @@ def predict(
             "to what the artifact takes.",
         ),
     ] = False,
-    threads: Annotated[int, typer.Option(min=1, help="That a call may use.")] = 1,
+    threads: Annotated[int, typer.Option(min=1, max=1024, help="That a call may use.")] = 1,
     stream: Annotated[
         bool, typer.Option("--stream", help="Listen window by window; tells the real-time factor.")
     ] = False,
@@ -64,10 +67,10 @@ def predict(
         from lepton_compress.report import predict as view
 
         if stream:
-            _listen(stage, artifact, inputs, hop, convert, threads, as_json=as_json)
+            _listen(stage, artifact, inputs, hop, top or 1, convert, threads, as_json=as_json)
             return
         _refuse_hop(hop)
-        made = predicting.predict(artifact, inputs, top=top, convert=convert, threads=threads)
+        made = predicting.predict(artifact, inputs, top=top or 5, convert=convert, threads=threads)
         deliver(stage, made, view.show, as_json=as_json)
 
 
@@ -83,6 +86,7 @@ def _listen(
     artifact: str,
     inputs: list[str],
     hop: str | None,
+    top: int,
     convert: bool,
     threads: int,
     *,
@@ -105,6 +109,7 @@ def _listen(
         artifact,
         source,
         hop=_seconds(hop) if hop is not None else None,
+        top=top,
         convert=convert,
         threads=threads,
         told=told,

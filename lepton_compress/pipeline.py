@@ -195,12 +195,11 @@ def _export(job: Job, made: Branches, name: str, node: Node) -> list[Exported]:
         beside = [entry.folder / each for each in about["beside"]]
         # Files refer to each other by name, so that each such artifact has its own folder.
         place = f"{folder}/{name}/{file.name}" if beside else f"{folder}/{name}{file.suffix}"
-        digests = [provenance.file_digest(each) for each in (file, *beside)]
         artifact = Artifact(
             candidate=name,
             format=use.name,
             path=place,
-            sha256=provenance.digest(digests) if beside else digests[0],
+            sha256=provenance.files_digest([file, *beside]),
             bytes=sum(each.stat().st_size for each in (file, *beside)),
             inputs=_specs(about["inputs"]),
             outputs=_specs(about["outputs"]),

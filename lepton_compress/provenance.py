@@ -13,7 +13,7 @@ import inspect
 import json
 import os
 import platform
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,12 @@ def file_digest(path: Path) -> str:
     """SHA-256 of a file's bytes."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def files_digest(paths: Sequence[Path]) -> str:
+    """`file_digest` of one file; of several, the `digest` of the list of theirs."""
+    digests = [file_digest(path) for path in paths]
+    return digests[0] if len(digests) == 1 else digest(digests)
 
 
 @functools.cache

@@ -42,10 +42,11 @@ def remeasure(result: RunResult, gates: Gates, observer: Observer) -> RunResult:
 
 
 def _file(folder: Path, artifact: Artifact) -> Path:
-    file = folder / artifact.path
-    if not file.is_file():
-        raise InputError("no such file", where=str(file), mend="give the whole run folder")
-    if provenance.file_digest(file) != artifact.sha256:
+    file, *others = [folder / each for each in (artifact.path, *artifact.beside)]
+    for each in (file, *others):
+        if not each.is_file():
+            raise InputError("no such file", where=str(each), mend="give the whole run folder")
+    if provenance.files_digest([file, *others]) != artifact.sha256:
         raise InputError(
             "is another file than the run measured", where=str(file), mend="run the recipe again"
         )

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 Side = Annotated[int, Field(strict=True, ge=1)]
 TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
+MOST = 32
+"""Dimensions; what claims to have more is none."""
 
 
 class IdxLoader(Shares, CleaningOfValues):
@@ -106,7 +108,7 @@ def read_idx(path: Path) -> np.ndarray:
             data = gzip.decompress(data)
     except (OSError, EOFError, zlib.error) as error:
         raise InputError(f"cannot be read ({error})", where=str(path)) from error
-    if len(data) < 4 or data[:2] != b"\0\0" or data[2] not in TYPES or not data[3]:
+    if len(data) < 4 or data[:2] != b"\0\0" or data[2] not in TYPES or not 0 < data[3] <= MOST:
         raise InputError(
             f"not an IDX file (it begins with {data[:4].hex(' ') or 'nothing'})",
             where=str(path),

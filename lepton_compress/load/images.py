@@ -21,7 +21,7 @@ from lepton_compress.load.labelled import (
     splits_of,
 )
 from lepton_compress.load.pictures import SUFFIXES, Mode, decode
-from lepton_compress.load.splitting import Shares, part, taken
+from lepton_compress.load.splitting import Labels, Shares, part, taken
 from lepton_compress.registry import plugin
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class ImageLoader(Shares, Cleaning):
     table: str | None = Field(
         None, description="A CSV with the columns `file` and `label`, in that folder or .zip."
     )
-    labels: list[str] | None = Field(
+    labels: Labels | None = Field(
         None,
         min_length=1,
         description="All labels, in the order of the model's scores; by default those there are, "

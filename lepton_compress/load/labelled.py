@@ -14,6 +14,9 @@ from pathlib import Path, PurePosixPath
 from lepton_compress.errors import InputError
 from lepton_compress.load.splitting import SPLITS
 
+_DIGITS = 18
+"""Those that every whole number of 64 bits may have."""
+
 
 @dataclass(frozen=True)
 class Files:
@@ -36,7 +39,7 @@ def opened(path: Path) -> Files:
         return Files(names, lambda name: (path / name).read_bytes(), str(path))
     try:
         archive = zipfile.ZipFile(path)
-    except (OSError, zipfile.BadZipFile) as error:
+    except (OSError, NotImplementedError, zipfile.BadZipFile) as error:
         raise InputError(f"neither a folder nor a .zip ({error})", where=str(path)) from error
     names = sorted(each.filename for each in archive.infolist() if not each.is_dir())
     tops = {name.partition("/")[0] for name in names}
@@ -152,9 +155,16 @@ def numbers(labels: list[str] | None, labelled: dict[str, str], where: str) -> l
     """The label of each file as a number.
 
     Raises:
-        InputError: one is not among the labels that there are to be.
+        InputError: one is not among the labels that there are to be, or too large a number.
     """
     if labels is None and all(re.fullmatch("[0-9]+", label) for label in labelled.values()):
+        for name, label in labelled.items():
+            if len(label) > _DIGITS:
+                raise InputError(
+                    f"the label {label!r} of {name} is too large for the number of a class",
+                    where=where,
+                    mend="give all labels, in the order of the model's scores, as `labels`",
+                )
         return [int(label) for label in labelled.values()]
     index = {label: row for row, label in enumerate(labels or sorted(set(labelled.values())))}
     for name, label in labelled.items():

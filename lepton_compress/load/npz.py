@@ -87,11 +87,17 @@ def _read(params: NpzLoader, path: Path) -> dict[str, np.ndarray]:
                     raise InputError(
                         f"has no array {name!r}", where=str(path), mend=f"has {', '.join(file)}"
                     )
-            return {name: file[name] for name in wanted}
+            found = {name: file[name] for name in wanted}
     except (OSError, EOFError, TypeError, ValueError, zipfile.BadZipFile, zlib.error) as error:
         raise InputError(
             f"not an .npz ({error})", where=str(path), mend="give a file made by numpy.savez"
         ) from error
+    for name, array in found.items():
+        if not isinstance(array, np.ndarray):  # numpy gives other files in it as they are
+            raise InputError(
+                f"{name!r} is no array", where=str(path), mend="give a file made by numpy.savez"
+            )
+    return found
 
 
 def _common_length(arrays: Mapping[str, np.ndarray], where: str) -> int:

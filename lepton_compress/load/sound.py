@@ -18,6 +18,8 @@ from lepton_compress.errors import InputError
 
 LARGEST = 512 * 1024**2
 """Bytes of one recording; what claims to be more is no sample."""
+FASTEST = 768_000
+"""Hz; what claims to be more is damaged, and would take a filter as long as its rate."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,7 @@ class Recordings:
         else:
             try:
                 self._zip = zipfile.ZipFile(path)
-            except (OSError, zipfile.BadZipFile) as error:
+            except (OSError, NotImplementedError, zipfile.BadZipFile) as error:
                 raise InputError(
                     f"is neither a folder nor a .zip ({error})", where=str(path)
                 ) from error
@@ -131,8 +133,12 @@ def read_wav(data: bytes, where: str) -> Recording:
             where=where,
             mend="convert it, for example with `sox IN -b 16 -e signed-integer OUT.wav`",
         ) from error
-    if width not in (1, 2, 3, 4) or rate <= 0:
-        raise InputError(f"has {8 * width} bits at {rate} Hz", where=where)
+    if width not in (1, 2, 3, 4) or not 0 < rate <= FASTEST:
+        raise InputError(
+            f"has {8 * width} bits at {rate} Hz",
+            where=where,
+            mend=f"give up to 32 bits at {FASTEST} Hz at most",
+        )
     held = held[: len(held) // (width * channels) * width * channels]
     return Recording(_decoded(held, width).reshape(-1, channels), rate, width, where)
 

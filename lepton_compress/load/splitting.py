@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from lepton_compress.errors import InputError
 from lepton_compress.registry import Params
@@ -15,6 +15,17 @@ if TYPE_CHECKING:
     import numpy as np
 
 SPLITS = ("train", "calibration", "evaluation")
+
+
+def _distinct(labels: list[str]) -> list[str]:
+    for row, label in enumerate(labels):
+        if label in labels[:row]:
+            raise ValueError(f"{label!r} stands twice")
+    return labels
+
+
+Labels = Annotated[list[str], AfterValidator(_distinct)]
+"""In the order of the model's scores, so that one that stood twice would move those behind it."""
 
 
 class Shares(Params):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 from pathlib import Path
 from typing import Annotated, Any, Self
 
@@ -10,7 +11,7 @@ from pydantic import Field, model_validator
 
 from lepton_compress.errors import InputError
 from lepton_compress.load.files import locate
-from lepton_compress.load.splitting import Shares
+from lepton_compress.load.splitting import Labels, Shares
 from lepton_compress.registry import nearest, plugin
 
 Rows = list[tuple[str, str, str]]
@@ -30,7 +31,7 @@ class TextLoader(Shares):
     )
     text: str = Field("text", description="Column of the texts.")
     label: str = Field("label", description="Column of the labels.")
-    labels: list[str] = Field(
+    labels: Labels = Field(
         [],
         description="All labels of a table in the order of the model's scores; rows with others "
         "are dropped. By default those found, by the alphabet.",
@@ -69,7 +70,8 @@ def load_text(params: TextLoader, folder: Path, seed: int) -> Any:
     where = params.path or ", ".join(params.classes.values())
     encoded = [cut(text.strip(), params.bytes) for text, _, _ in rows]
     words = [label for _, label, _ in rows]
-    labels = list(params.classes) or params.labels or sorted(set(words))
+    found = {word for word in words if word.strip()}  # without one a row is dropped
+    labels = list(params.classes) or params.labels or sorted(found)
     cleaned = clean(
         {"text": [each.decode() for each in encoded]},
         words,
@@ -138,7 +140,9 @@ def _table(params: TextLoader, folder: Path) -> Rows:
     given = str(params.path)
     held, path = _read(given, params, folder)
     delimiter = "\t" if path.lower().endswith(".tsv") else ","
-    reader = csv.DictReader(held.splitlines(keepends=True), delimiter=delimiter, strict=True)
+    # Not by `splitlines`: other separators of lines that Unicode has may stand within a text.
+    lines = io.StringIO(held, newline="")
+    reader = csv.DictReader(lines, delimiter=delimiter, strict=True)
     rows = []
     try:
         columns = list(reader.fieldnames or [])

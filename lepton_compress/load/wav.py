@@ -10,7 +10,7 @@ from pydantic import AfterValidator, Field
 
 from lepton_compress.errors import InputError
 from lepton_compress.load.files import locate
-from lepton_compress.load.splitting import Shares
+from lepton_compress.load.splitting import Labels, Shares
 from lepton_compress.registry import plugin
 
 LABEL = "label"
@@ -38,7 +38,7 @@ class WavLoader(Shares):
         description="Regular expression of file names with the named group `label`; its other "
         "groups are slices. By default the label is the folder that a recording lies in.",
     )
-    labels: list[str] = Field(
+    labels: Labels = Field(
         [],
         description="All labels in the order of the model's scores; recordings with others are "
         "dropped. By default those found, numbers by value and words by the alphabet.",
@@ -51,7 +51,7 @@ class WavLoader(Shares):
     rate: Annotated[int, Field(strict=True, ge=1000, le=192_000)] = Field(
         description="Samples a second, in Hz; recordings of other rates are resampled, and told."
     )
-    samples: Annotated[int, Field(strict=True, ge=1)] = Field(
+    samples: Annotated[int, Field(strict=True, ge=1, le=100_000_000)] = Field(
         description="Length of a sample: longer recordings are cut, shorter ones filled up with "
         "zeros."
     )
@@ -91,7 +91,8 @@ def load_wav(params: WavLoader, folder: Path, seed: int) -> Any:
             for each in done:
                 told[each] += 1
     words = [groups[LABEL] for _, groups in named]
-    labels = params.labels or sorted(set(words), key=_order)
+    found = {word for word in words if word.strip()}  # without one a recording is dropped
+    labels = params.labels or sorted(found, key=_order)
     cleaned = clean(
         {"sound": signals},
         words,

@@ -35,7 +35,9 @@ def read(given: str, manual: Manual, runner: Runner, *, convert: bool) -> tuple[
         InputError: it cannot be read, or does not fit.
     """
     path = Path(given)
-    if path.suffix.lower() in _ARRAYS:
+    texts = any(each.get("kind") == "text" for each in manual.inputs.values())
+    # A text may end in such a name, too.
+    if path.suffix.lower() in _ARRAYS and (not texts or path.is_file()):
         return _arrays(path, runner), []
     spec = single_input(manual, runner)
     about = manual.inputs.get(spec.name, {})
@@ -43,7 +45,7 @@ def read(given: str, manual: Manual, runner: Runner, *, convert: bool) -> tuple[
     if kind == "text":
         return _text(given, manual, spec)
     if not path.is_file():
-        raise InputError("no such file", where=given)
+        raise InputError("no such file", where=given or "''")
     if kind == "image":
         array, notes = picture(path, about, convert=convert)
     elif kind == "audio":
@@ -119,7 +121,12 @@ def _text(given: str, manual: Manual, spec: TensorSpec) -> tuple[Feeds, list[str
         raise InputError("does not say how text becomes numbers", where=str(manual.path))
     if not given.strip():
         raise InputError("the text is empty", where="predict")
-    held = given.encode()
+    try:
+        held = given.encode()
+    except UnicodeEncodeError as error:  # Python keeps an argument's odd bytes as half characters
+        raise InputError(
+            f"the text is not UTF-8 at character {error.start + 1}", where="predict"
+        ) from error
     most = manual.inputs[spec.name]["raw"][1][0]
     notes = []
     if len(held) > most:
@@ -148,6 +155,8 @@ def _arrays(path: Path, runner: Runner) -> Feeds:
         else:
             with held:
                 found = {name: held[name] for name in held.files}
+        if not all(isinstance(array, np.ndarray) for array in found.values()):
+            raise ValueError("it holds other files")
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         said = "no such file" if isinstance(error, FileNotFoundError) else f"no arrays ({error})"
         raise InputError(said, where=str(path), mend="give what numpy.save writes") from error
@@ -159,7 +168,10 @@ def _arrays(path: Path, runner: Runner) -> Feeds:
         array = found[spec.name]
         array = array[None] if array.ndim == len(spec.shape) - 1 else array
         made[spec.name] = array
-        if array.ndim != len(spec.shape) or array.dtype.name != spec.dtype or not len(array):
+        sides = zip(spec.shape, array.shape, strict=False)
+        wanted = tuple(have if isinstance(want, str) else want for want, have in sides)
+        fits = len(array.shape) == len(spec.shape) and array.shape == wanted
+        if not fits or array.dtype.name != spec.dtype or not len(array):
             raise InputError(
                 f"{spec.name} is {array.dtype}{list(array.shape)}; the artifact takes "
                 f"{spec.dtype}{list(spec.shape)}",

@@ -68,7 +68,7 @@ def listen(
         times.append(time.perf_counter() - begun)
         total = start + size
         named = dict(zip((each.name for each in runner.outputs), outputs, strict=True))
-        first = answers(named, manual.outputs, str(source), top)[0]
+        first = answers(named, manual.outputs, _name(source), top)[0]
         heard.append(Heard(start / rate, total / rate, first))
         told(heard[-1])
     if not heard:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import wave
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
-from lepton_compress.errors import EXIT_GATE, EXIT_OK
+from lepton_compress.errors import EXIT_GATE, EXIT_OK, EXIT_USER
 from tests.bench import GRAPH, Bench, Done, copy_of, refused
 
 RAW = """
@@ -59,6 +60,9 @@ def raw(ran: tuple[Bench, Done]) -> Bench:
     np.save(bench.folder / "labels.npy", labels)
     Image.fromarray(np.zeros((9, 7, 3), np.uint8)).save(bench.folder / "colour.png")
     (bench.folder / "broken.png").write_bytes(b"no picture")
+    np.save(bench.folder / "narrow.npy", np.zeros((2, 5, 6, 1), np.uint8))
+    with zipfile.ZipFile(bench.folder / "other.npz", "w") as file:
+        file.writestr("image", "no array")
     return bench
 
 
@@ -164,6 +168,11 @@ class TestPictures:
             (["runs/tiny", "broken.png"], "broken.png: is no picture"),
             (["runs/tiny", "absent.png"], "absent.png: no such file"),
             (["runs/tiny", "labels.npy"], "labels.npy: image is int64"),
+            (
+                ["runs/tiny", "narrow.npy"],
+                r"narrow.npy: image is uint8\[2, 5, 6, 1\]; the",
+            ),
+            (["runs/tiny", "other.npz"], "other.npz: no arrays .it holds other files"),
             (["runs/tiny:int9", "bee.png"], "did you mean 'int8'"),
             (["absent.onnx", "bee.png"], "absent.onnx: no such file"),
             (["bee.png", "bee.png"], "bee.png: is no .onnx artifact"),
@@ -174,6 +183,11 @@ class TestPictures:
     )
     def test_bad_input(self, raw: Bench, given: list[str], said: str) -> None:
         refused(raw.lepton("predict", *given), (said,))
+
+    def test_more_threads_than_any_machine_starts_are_refused(self, raw: Bench) -> None:
+        done = raw.lepton("predict", "runs/tiny", "bee.png", "--threads", "100000")
+        assert done.code == EXIT_USER, done
+        assert "less than or equal to 1024" in done.err
 
     def test_a_model_of_another_maker_answers_to_arrays(self, raw: Bench) -> None:
         np.savez(raw.folder / "one.npz", image=np.zeros((1, 1, 6, 6), np.float32))
@@ -250,7 +264,7 @@ class TestSound:
         raw = np.concatenate([np.full(800, 10), np.full(800, 30000)]).astype("<i2").tobytes()
         command = [sys.executable, "-m", "lepton_compress.cli", "predict", "ear.onnx", "-"]
         done = subprocess.run(
-            [*command, "--stream", "--hop", "100 ms", "--json"],
+            [*command, "--stream", "--hop", "100 ms", "--top", "2", "--json"],
             input=raw,
             cwd=ear.folder,
             capture_output=True,
@@ -258,6 +272,8 @@ class TestSound:
         )
         told = json.loads(done.stdout)
         assert [e["answer"]["guesses"][0]["label"] for e in told["heard"]] == ["quiet", "loud"]
+        assert {e["answer"]["given"] for e in told["heard"]} == {"standard input"}
+        assert {len(e["answer"]["guesses"]) for e in told["heard"]} == {2}
         assert told["seconds"] == pytest.approx(0.2)
         assert told["factor"] == pytest.approx(told["busy"] / 0.2)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import wave
 from pathlib import Path
 from typing import Any
@@ -147,3 +148,28 @@ def test_sentences_are_answered_by_the_tokenizer_that_travels(text: Bench) -> No
 def test_a_sentence_of_unknown_characters_is_refused(text: Bench) -> None:
     says = "holds only unknown tokens: '\u4e0d\u597d'"
     refused(text.lepton("predict", "runs/tiny", "\u4e0d\u597d"), (says,))
+
+
+def test_a_text_of_other_bytes_than_utf_8_is_refused(text: Bench) -> None:
+    says = "predict: the text is not UTF-8 at character 6"
+    refused(text.lepton("predict", "runs/tiny", os.fsdecode(b"good \xe9")), (says,))
+
+
+def test_a_text_may_end_like_the_name_of_an_array(text: Bench) -> None:
+    done = text.lepton("predict", "runs/tiny", "a good .npz", "--json")
+    assert done.code == EXIT_OK, done
+    assert json.loads(done.out)["answers"][0]["guesses"][0]["label"] == "good"
+
+
+def test_what_travels_with_an_artifact_is_part_of_what_is_measured_again(text: Bench) -> None:
+    (text.folder / "budget.yaml").write_text("latency: 1 s\n")
+    again = ("gate", "runs/tiny", "--budget", "budget.yaml", "--measure")
+    done = text.lepton(*again)
+    assert done.code == EXIT_OK, done
+    (tokenizer,) = (text.folder / "runs/tiny/artifacts").rglob("tokenizer.json")
+    held = tokenizer.read_bytes()
+    tokenizer.write_bytes(held + b"\n")
+    refused(text.lepton(*again), ("is another file than the run measured",))
+    tokenizer.unlink()
+    refused(text.lepton(*again), ("tokenizer.json: no such file; give the whole run folder",))
+    tokenizer.write_bytes(held)

@@ -101,6 +101,11 @@ WRONG: dict[str, tuple[Callable[[Path], Any], dict[str, Any], str]] = {
         {},
         r"images\.idx: not an IDX file \(it begins with 89 50 4e 47\); give one as MNIST's",
     ),
+    "more dimensions than there are": (
+        write("images.idx", bytes([0, 0, 8, 200]) + 200 * bytes([0, 0, 0, 1]) + b"x"),
+        {},
+        r"images\.idx: not an IDX file",
+    ),
     "nothing in it": (write("images.idx", b""), {}, "not an IDX file .it begins with nothing."),
     "a head that is cut": (write("images.idx", bytes([0, 0, 8, 3, 0])), {}, "says it holds"),
     "values that are cut": (

@@ -138,6 +138,14 @@ def table(text: str) -> Change:
     return lambda folder: (folder / "pictures/t.csv").write_text(text)
 
 
+def later(folder: Path) -> None:
+    """A zip whose directory asks for a version that nobody has."""
+    path = Path(shutil.make_archive(str(folder / "a"), "zip", folder / "pictures"))
+    held = bytearray(path.read_bytes())
+    held[held.rindex(b"PK\1\2") + 6] = 200
+    path.write_bytes(held)
+
+
 def nothing(folder: Path) -> None:
     pass
 
@@ -210,6 +218,12 @@ WRONG: dict[str, tuple[Change, dict[str, Any], str]] = {
         {"table": "t.csv"},
         r"t\.csv:3: label0/0\.png stands twice",
     ),
+    "a number too large": (
+        table("file,label\nlabel0/0.png,1\nlabel1/1.png,99999999999999999999"),
+        {"table": "t.csv"},
+        r"the label '9+' of label1/1\.png is too large",
+    ),
+    "a zip for a later program": (later, {"path": "a.zip"}, r"a\.zip: neither a folder nor"),
     "a table without a label": (
         table("file,label\nlabel0/0.png,"),
         {"table": "t.csv"},
@@ -228,7 +242,13 @@ def test_what_is_wrong_is_named(folder: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "values", [{"label": "(?P<label>"}, {"label": "(.*)"}, {"label": "(?P<label>.)", "table": "t"}]
+    "values",
+    [
+        {"label": "(?P<label>"},
+        {"label": "(.*)"},
+        {"label": "(?P<label>.)", "table": "t"},
+        {"labels": ["a", "b", "a"]},
+    ],
 )
 def test_labels_come_in_one_way_that_can_be_read(folder: Path, values: Any) -> None:
     with pytest.raises(ValidationError):

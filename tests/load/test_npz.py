@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,7 @@ class TestNpz:
             ),
             ({"path": "text.npz"}, r"text\.npz: not an \.npz"),
             ({"path": "pickle.npz"}, r"pickle\.npz: not an \.npz"),
+            ({"path": "other.npz"}, r"other\.npz: 'images' is no array; give a file made by"),
             ({"inputs": ["image"]}, r"d\.npz: has no array 'image'; has images, labels"),
             ({"evaluation": "95 %"}, "calibration and evaluation together exceed 100 %"),
         ],
@@ -66,6 +68,9 @@ class TestNpz:
         self, folder: Path, changes: dict[str, Any], says: str
     ) -> None:
         (folder / "text.npz").write_text("no zip")
+        with zipfile.ZipFile(folder / "other.npz", "w") as file:
+            file.writestr("images", "no array")
+            file.writestr("labels", "no array")
         np.savez(folder / "pickle.npz", images=np.array([{}]), labels=np.array([1]))
         values = {"path": "d.npz", "inputs": ["images"], "targets": "labels", **changes}
         with pytest.raises(InputError, match=says):

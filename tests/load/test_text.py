@@ -119,6 +119,22 @@ def test_a_table_that_cannot_be_used_is_refused(folder: Path, table: str, said: 
         load(folder, path="t.csv")
 
 
+def test_a_row_without_a_label_moves_no_other(folder: Path) -> None:
+    with (folder / "t.csv").open("a", encoding="utf-8") as file:
+        file.write("\nneither, \nnothing")
+    made = load(folder, path="t.csv")
+    assert {label for _, label in all_texts(made)} == {0, 1}
+    assert "2 samples with a missing value dropped" in str(made["notes"])
+
+
+@pytest.mark.parametrize("separator", ["\u2028", "\x85", "\x0b"])
+def test_a_separator_of_lines_within_a_text_ends_no_row(folder: Path, separator: str) -> None:
+    rows = [f"{'ny'[each % 2]},film {each}{separator}y, see" for each in range(20)]
+    (folder / "t.csv").write_text("\n".join(["label,text,more", *rows]), encoding="utf-8")
+    made = load(folder, path="t.csv")
+    assert all_texts(made) == {(f"film {each}{separator}y", each % 2) for each in range(20)}
+
+
 def test_a_wrong_checksum_is_refused(folder: Path) -> None:
     with pytest.raises(InputError, match="SHA-256"):
         load(folder, classes=CLASSES, sha256={"y.txt": "0" * 64})
@@ -131,6 +147,7 @@ def test_a_wrong_checksum_is_refused(folder: Path) -> None:
         {"classes": CLASSES, "path": "t.csv"},
         {"classes": {"yes": "y.txt"}},
         {"path": "t.csv", "sha256": {"other.csv": "0"}},
+        {"path": "t.csv", "labels": ["n", "y", "n"]},
     ],
 )
 def test_parameters_that_contradict_each_other_are_refused(settings: dict[str, Any]) -> None:

@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from lepton_compress.errors import InputError
 from lepton_compress.load.data import make_dataset
 from lepton_compress.load.sound import read_wav, trimmed
+from lepton_compress.load.splitting import SPLITS
 from lepton_compress.load.wav import WavLoader, load_wav
 
 RATE = 8000
@@ -191,9 +192,34 @@ def test_a_wrong_checksum_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_torn_zip_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "a.zip").write_bytes(b"PK\3\4 torn")
-    with pytest.raises(InputError, match=r"a.zip: is neither a folder nor a \.zip"):
-        load(tmp_path / "a.zip")
+    with zipfile.ZipFile(tmp_path / "b.zip", "w") as file:
+        file.writestr("no/1.wav", encoded(sound(1)))
+    later = bytearray((tmp_path / "b.zip").read_bytes())
+    later[later.rindex(b"PK\1\2") + 6] = 200  # the version that it asks for
+    for held in (b"PK\3\4 torn", later):
+        (tmp_path / "a.zip").write_bytes(held)
+        with pytest.raises(InputError, match=r"a.zip: is neither a folder nor a \.zip"):
+            load(tmp_path / "a.zip")
+
+
+def test_a_rate_that_no_recording_has_is_refused() -> None:
+    with pytest.raises(InputError, match=r"x\.wav: has 16 bits at 99999989 Hz; give"):
+        read_wav(encoded(sound(1), rate=99_999_989), "x.wav")
+
+
+def test_a_name_without_a_label_moves_no_other(named: Path) -> None:
+    (named / "_ann_99.wav").write_bytes(encoded(sound(99)))
+    made = load(named, pattern=PATTERN.replace(r"\w+)", r"\w+)?", 1))
+    assert {label for split in SPLITS for label in made[split]["targets"].tolist()} == {0, 1}
+    assert "1 sample with a missing value dropped (first: _ann_99.wav, in the target)" in str(
+        made["notes"]
+    )
+
+
+@pytest.mark.parametrize("wrong", [{"labels": ["no", "yes", "no"]}, {"samples": 10**19}])
+def test_parameters_that_no_recordings_fit_are_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        WavLoader.model_validate({"path": "x", "rate": RATE, "samples": 1, **wrong})
 
 
 @pytest.mark.parametrize("pattern", ["(", r"\d+\.wav"])
