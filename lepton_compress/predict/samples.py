@@ -43,7 +43,10 @@ def read(given: str, manual: Manual, runner: Runner, *, convert: bool) -> tuple[
     about = manual.inputs.get(spec.name, {})
     kind = about.get("kind")
     if kind == "text":
-        return _text(given, manual, spec)
+        feeds, notes = _text(given, manual, spec)
+        if path.is_file():
+            notes.append("this is the name of a file; what was read is the name")
+        return feeds, notes
     if not path.is_file():
         raise InputError("no such file", where=given or "''")
     if kind == "image":

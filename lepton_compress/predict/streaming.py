@@ -61,15 +61,21 @@ def listen(
     runner.run({spec.name: _silence(size)})  # the first call is slower than those that follow
     times: list[float] = []
     heard: list[Heard] = []
-    total = 0
-    for start, window in _windows(_chunks(source, about, step, convert=convert), size, step):
+    length = 0
+
+    def counted() -> Iterator[np.ndarray]:
+        nonlocal length
+        for chunk in _chunks(source, about, step, convert=convert):
+            length += len(chunk)
+            yield chunk
+
+    for start, window in _windows(counted(), size, step):
         begun = time.perf_counter()
         outputs = runner.run({spec.name: window[None]})
         times.append(time.perf_counter() - begun)
-        total = start + size
         named = dict(zip((each.name for each in runner.outputs), outputs, strict=True))
         first = answers(named, manual.outputs, _name(source), top)[0]
-        heard.append(Heard(start / rate, total / rate, first))
+        heard.append(Heard(start / rate, (start + size) / rate, first))
         told(heard[-1])
     if not heard:
         raise InputError("holds no sound", where=_name(source))
@@ -79,7 +85,7 @@ def listen(
         rate=rate,
         window=size / rate,
         hop=step / rate,
-        seconds=total / rate,
+        seconds=length / rate,
         busy=busy,
         # A window must be done before the next one is there.
         factor=busy / (len(times) * step / rate),
@@ -142,5 +148,6 @@ def _windows(
         while len(kept) >= size:
             yield start, kept[:size]
             kept, start = kept[step:], start + step
-    if start == 0 and len(kept):  # shorter than a window: filled up, as a short recording is
-        yield 0, np.pad(kept, (0, size - len(kept)))
+    heard = size - step if start else 0
+    if len(kept) > heard:  # what is left is filled up, as a short recording is
+        yield start, np.pad(kept, (0, size - len(kept)))

@@ -36,7 +36,7 @@ class Classes(Params):
     threshold: Annotated[float, Field(ge=0, le=1)] | None = Field(
         None,
         description="A probability below this is no answer: the class -1. Of one score the limit "
-        "between the two classes, 0.5 by default.",
+        "between the two classes, 0.5 by default; metrics judge at 0.5.",
     )
     decide: bool = Field(
         False, description="Give the number of the class too, as a further output `NAME_class`."

@@ -257,6 +257,16 @@ class TestSound:
         assert words == ["quiet", "loud", "quiet"]
         assert "real-time factor 0.0" in done.out
 
+    def test_the_end_of_a_stream_is_heard_too(self, ear: Bench) -> None:
+        quiet, loud = np.full(1000, 10), np.full(300, 30000)
+        recorded(ear.folder / "late.wav", np.concatenate([quiet, loud]))
+        done = ear.lepton(
+            "predict", "ear.onnx", "late.wav", "--stream", "--hop", "100 ms", "--json"
+        )
+        told = json.loads(done.out)
+        assert [e["answer"]["guesses"][0]["label"] for e in told["heard"]] == ["quiet", "loud"]
+        assert told["seconds"] == pytest.approx(1300 / 8000)
+
     def test_a_pipe_is_heard_as_its_recording(self, ear: Bench) -> None:
         import subprocess
         import sys
