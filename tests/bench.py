@@ -250,10 +250,10 @@ class Bench:
         return found
 
 
-def finish(process: subprocess.Popen[str]) -> Done:
-    """Wait for a command to end."""
+def finish(process: subprocess.Popen[str], deadline: float = DEADLINE) -> Done:
+    """Wait for a command to end, at most that many seconds."""
     try:
-        out, err = process.communicate(timeout=DEADLINE)
+        out, err = process.communicate(timeout=deadline)
     except subprocess.TimeoutExpired:
         process.kill()
         out, err = process.communicate()
