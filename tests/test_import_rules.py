@@ -64,7 +64,14 @@ STAGES = {
     # It reads what the loaders and the report wrote, by their own readers.
     "inspect": {"inspect", "graph", "load.forms", "load.model", "load.references", "load.weights"}
     | {"report.folder"},
-    "predict": {"predict", "preprocess", "load.pictures", "load.sound", "targets.runner"},
+    "predict": {
+        "predict",
+        "preprocess",
+        "load.pictures",
+        "load.sound",
+        "load.text",
+        "targets.runner",
+    },
     # It reads a run and its recipe's data as those who wrote and used them do.
     "explain": {"explain", "graph", "job", "load.forms", "load.model", "report.folder"}
     | {"targets.onnxruntime_session"},

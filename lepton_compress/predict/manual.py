@@ -11,12 +11,11 @@ from typing import TYPE_CHECKING, Any
 from lepton_compress import registry
 from lepton_compress.artifacts import Json, TensorSpec
 from lepton_compress.errors import InputError, RecipeError
-from lepton_compress.preprocess.form import Preprocessing
+from lepton_compress.preprocess.form import METADATA, Preprocessing
 
 if TYPE_CHECKING:
     from lepton_compress.targets.runner import Runner
 
-METADATA = "lepton_compress"
 _MEND = "attach `preprocess` and `postprocess` in the recipe and run it again"
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from lepton_compress.artifacts import Json, TensorSpec
 from lepton_compress.errors import InputError
-from lepton_compress.load import pictures, sound
+from lepton_compress.load import pictures, sound, text
 from lepton_compress.predict.manual import Manual, single_input
 
 if TYPE_CHECKING:
@@ -97,46 +97,61 @@ def recording(
     """int16 (samples) of a WAV file, cut or filled up with silence.
 
     Raises:
+        InputError: it is silent, or as `decoded`.
+    """
+    made, notes = decoded(path, about, int(about["samples"]), convert=convert)
+    if not len(made):
+        raise InputError("is silent", where=str(path))
+    return made, notes
+
+
+def decoded(
+    path: Path, about: Mapping[str, Json], samples: int | None, *, convert: bool
+) -> tuple[np.ndarray, list[str]]:
+    """int16 (samples) of a WAV file at the artifact's rate, and notes.
+
+    Args:
+        samples: to cut or fill up to, none of a silent one; None leaves its length.
+
+    Raises:
         InputError: it is none, or of another rate, width or number of channels and not to be
             converted.
     """
+    import numpy as np
+
     rate = int(about["rate"])
     held = sound.read_wav(path.read_bytes(), str(path))
     if held.rate != rate and not convert:
         raise InputError(
             f"is of {held.rate} Hz; the artifact takes {rate} Hz", where=str(path), mend=_CONVERT
         )
-    form = sound.Form(rate, int(about["samples"]), trim=None, convert=convert)
+    length = -(-len(held.signal) * rate // held.rate)
+    most = max(1, length) if samples is None else samples
+    form = sound.Form(rate, most, trim=None, convert=convert)
     try:
         made, notes = sound.fit(held, form)
     except InputError as error:
         raise InputError(error.problem, where=str(path), mend=_CONVERT) from error
-    if not len(made):
-        raise InputError("is silent", where=str(path))
+    if samples is None and not len(made):
+        made = np.zeros(length, np.int16)
     return made, list(notes)
 
 
 def _text(given: str, manual: Manual, spec: TensorSpec) -> tuple[Feeds, list[str]]:
-    import numpy as np
-
     host = manual.host(spec.name)
     if host is None:
         raise InputError("does not say how text becomes numbers", where=str(manual.path))
     if not given.strip():
         raise InputError("the text is empty", where="predict")
     try:
-        held = given.encode()
+        whole = given.encode()
     except UnicodeEncodeError as error:  # Python keeps an argument's odd bytes as half characters
         raise InputError(
             f"the text is not UTF-8 at character {error.start + 1}", where="predict"
         ) from error
     most = manual.inputs[spec.name]["raw"][1][0]
-    notes = []
-    if len(held) > most:
-        notes.append(f"cut to {most} bytes")
-        held = held[:most].decode(errors="ignore").encode()
-    raw = np.zeros((1, most), np.uint8)
-    raw[0, : len(held)] = np.frombuffer(held, np.uint8)
+    notes = [f"cut to {most} bytes"] if len(whole) > most else []
+    raw = text.padded([text.cut(given, most)], most)
     made = host.apply(raw)
     if host.notes is not None:
         notes += host.notes(raw)

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from lepton_compress.artifacts import Json
 from lepton_compress.errors import InputError
-from lepton_compress.load import sound
 from lepton_compress.predict.answers import answers
 from lepton_compress.predict.manual import Manual, single_input
+from lepton_compress.predict.samples import decoded
 from lepton_compress.predictions import Heard, Listening
 
 if TYPE_CHECKING:
@@ -123,17 +123,7 @@ def _chunks(
 def _whole(path: Path, about: Mapping[str, Json], *, convert: bool) -> np.ndarray:
     if not path.is_file():
         raise InputError("no such file", where=str(path))
-    held, rate = sound.read_wav(path.read_bytes(), str(path)), int(about["rate"])
-    if held.rate != rate and not convert:
-        raise InputError(
-            f"is of {held.rate} Hz; the artifact takes {rate} Hz",
-            where=str(path),
-            mend="give --convert to convert it",
-        )
-    length = -(-len(held.signal) * rate // held.rate)
-    form = sound.Form(rate, max(length, 1), trim=None, convert=convert)
-    made, _ = sound.fit(held, form)
-    return made if len(made) else _silence(length)[0]
+    return decoded(path, about, None, convert=convert)[0]
 
 
 def _windows(

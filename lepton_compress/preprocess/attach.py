@@ -11,10 +11,9 @@ from lepton_compress.artifacts import Model
 from lepton_compress.errors import InputError
 from lepton_compress.load import forms
 from lepton_compress.preprocess.around import Around
+from lepton_compress.preprocess.form import METADATA
 from lepton_compress.preprocess.nodes import Nodes
 
-METADATA = "lepton_compress"
-"""Key of the JSON in the file's metadata."""
 OLDEST = 18
 """Operator set that the nodes are written for; later ones keep their meaning."""
 

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
     from lepton_compress.preprocess.nodes import Nodes
 
+METADATA = "lepton_compress"
+"""Key of the JSON in an artifact's metadata that says what stands around its model."""
+
 
 @dataclass(frozen=True)
 class Preprocessing:

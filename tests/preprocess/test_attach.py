@@ -15,7 +15,8 @@ from lepton_compress.artifacts import Dataset, Model, Split
 from lepton_compress.errors import InputError, RecipeError
 from lepton_compress.load import forms
 from lepton_compress.preprocess.around import Around, bind
-from lepton_compress.preprocess.attach import METADATA, attach
+from lepton_compress.preprocess.attach import attach
+from lepton_compress.preprocess.form import METADATA
 from lepton_compress.preprocess.surrounded import ORIGINAL, verify
 from lepton_compress.recipe import Source, from_values
 
