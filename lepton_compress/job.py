@@ -81,7 +81,8 @@ def open_job(source: Source, *, trust_pickle: bool = False) -> Job:
     recipe = source.recipe
     raw = load_data(source)
     around = bind(source, raw)
-    given, data = around.given(raw), around.prepared(raw)
+    given = around.given(raw)
+    data = around.prepared(given)
     if (asked := recipe.robustness) is not None:
         where = source.where("robustness")
         corrupt.pick_input(given.evaluation, asked.input, list(asked.corruptions), where)

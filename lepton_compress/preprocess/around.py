@@ -62,9 +62,10 @@ class Around:
         ]
         return dataclasses.replace(self._applied(raw, host), notes=(*raw.notes, *told))
 
-    def prepared(self, raw: Dataset) -> Dataset:
-        """The samples as the model takes them."""
-        return self._applied(raw, self.before)
+    def prepared(self, given: Dataset) -> Dataset:
+        """The samples as the model takes them, from those that the artifact does."""
+        inside = {name: each for name, each in self.before.items() if each.build is not None}
+        return self._applied(given, inside)
 
     def _applied(self, raw: Dataset, before: Mapping[str, Preprocessing]) -> Dataset:
         if not before:
