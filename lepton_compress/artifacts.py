@@ -500,6 +500,68 @@ class Tuning:
 
 
 @dataclass(frozen=True)
+class Fallback:
+    """An operator that a device's accelerator does not take, so that the host computes it.
+
+    Attributes:
+        operator: its type, in the artifact's format.
+        name: its place: the layer in the user's model where that is known, else in the artifact.
+        reason: why, in the compiler's words where it tells.
+        remedy: what to change in the model or the recipe; empty where nothing is known.
+    """
+
+    operator: str
+    name: str
+    reason: str = ""
+    remedy: str = ""
+
+
+@dataclass(frozen=True)
+class LayerCost:
+    """A layer in a device's simulation.
+
+    Attributes:
+        place: "npu" or "cpu".
+        figures: what the tool tells of it, in its own terms, as `{"cycles": 1200, "macs": 4096}`.
+    """
+
+    name: str
+    operator: str
+    place: str
+    figures: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Whether and how an artifact fits a device, as a compiler, simulator or interpreter tells.
+
+    Attributes:
+        tool: its name and version.
+        configuration: what it was told of the device, so that the figures can be had again.
+        seconds: of one call, as it estimates; None where it does not, or where the figure would
+            mean nothing.
+        ram: bytes of working memory; None where it is not told.
+        flash: bytes of constants (and code, where the tool counts it).
+        operators: how many there are, those that fall back included.
+        fallbacks: of those, what the accelerator does not take.
+        layers: where the time goes.
+        figures: whatever else it tells, in its own terms.
+        problem: why the artifact does not fit; empty where it does.
+    """
+
+    tool: str
+    configuration: dict[str, Json] = field(default_factory=dict)
+    seconds: float | None = None
+    ram: int | None = None
+    flash: int | None = None
+    operators: int = 0
+    fallbacks: tuple[Fallback, ...] = ()
+    layers: tuple[LayerCost, ...] = ()
+    figures: dict[str, Json] = field(default_factory=dict)
+    problem: str = ""
+
+
+@dataclass(frozen=True)
 class Profile:
     """What an artifact costs on a target.
 
@@ -527,6 +589,7 @@ class Profile:
             lacks something.
         device: the machine it ran on, as `RunResult.environment` tells one, with its `host`;
             empty where that is the machine of the run.
+        fit: of a target that is simulated or compiled for; `latency` holds its estimate as "p50".
     """
 
     candidate: str
@@ -557,6 +620,7 @@ class Profile:
     operators: tuple[OperatorTime, ...] = ()
     session: dict[str, Json] = field(default_factory=dict)
     tuning: Tuning | None = None
+    fit: Fit | None = None
 
 
 class Status(enum.StrEnum):

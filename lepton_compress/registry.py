@@ -99,6 +99,10 @@ class Plugin:
         quantizes: for steps, whether it takes a float model and leaves a quantised one; two of
             these in one variant are refused before anything is computed.
         streams: whether a step on graphs takes large ones, whose tensors stay in files.
+        formats: for runtimes, the exporters whose artifacts it loads.
+        simulates: for runtimes, whether it tells how an artifact would fare on a device instead of
+            running it there; its function then gives a `Fit` and no `Runner`.
+        evaluates: for exporters, the runtime that its artifacts are verified and evaluated in.
     """
 
     kind: str
@@ -112,6 +116,9 @@ class Plugin:
     gives: str = ""
     quantizes: bool = False
     streams: bool = False
+    formats: tuple[str, ...] = ()
+    simulates: bool = False
+    evaluates: str = ""
 
     @property
     def summary(self) -> str:
@@ -150,16 +157,24 @@ def plugin(
     gives: str = "",
     quantizes: bool = False,
     streams: bool = False,
+    formats: tuple[str, ...] = (),
+    simulates: bool = False,
+    evaluates: str = "",
 ) -> Callable[[F], F]:
     """Declare a function to be a plug-in. It is registered when its table entry is resolved.
 
     Raises:
-        PluginError: the kind is unknown, or a step does not say which form of model it takes.
+        PluginError: the kind is unknown, or a step does not say which form of model it takes, a
+            runtime which formats, or an exporter what its artifacts are evaluated in.
     """
     if kind not in KINDS:
         raise PluginError(f"unknown plug-in kind {kind!r}; kinds are {', '.join(KINDS)}")
     if kind == "step" and form not in ("module", "graph"):
         raise PluginError(f"step {name!r} must say form='module' or form='graph'")
+    if kind == "runtime" and not formats:
+        raise PluginError(f"runtime {name!r} must say which formats it loads, as formats=('onnx',)")
+    if kind == "exporter" and not evaluates:
+        raise PluginError(f"exporter {name!r} must say which runtime its artifacts are evaluated in")
     if gives not in ("", form, "graph"):
         raise PluginError(
             f"step {name!r} cannot give {gives!r}: from a {form} only a graph follows"
@@ -177,6 +192,9 @@ def plugin(
             gives=gives,
             quantizes=quantizes,
             streams=streams,
+            formats=formats,
+            simulates=simulates,
+            evaluates=evaluates,
         )
         return function
 

@@ -13,7 +13,7 @@ class Onnx(Params):
     """Takes no parameters yet."""
 
 
-@plugin("exporter", "onnx", Onnx)
+@plugin("exporter", "onnx", Onnx, evaluates="onnxruntime-cpu")
 def export_onnx(model: Model, params: Onnx, folder: Path) -> Path:
     """One ONNX file with a dynamic batch, its weights inside; those of a large graph beside it."""
     path = folder / "model.onnx"

@@ -53,7 +53,7 @@ class _SessionRunner:
             raise InputError(error.problem, where=str(self.path)) from error
 
 
-@plugin("runtime", "onnxruntime-cpu", OnnxRuntimeCpu)
+@plugin("runtime", "onnxruntime-cpu", OnnxRuntimeCpu, formats=("onnx",))
 def onnxruntime_cpu(path: Path, threads: int, changes: Mapping[str, Json] | None = None) -> Runner:
     """ONNX Runtime on the processor, all graph optimisations on.
 

@@ -109,7 +109,7 @@ from lepton_compress.artifacts import MetricOutcome
 from lepton_compress.registry import Params, plugin
 
 
-@plugin("exporter", "corrupts", Params)
+@plugin("exporter", "corrupts", Params, evaluates="onnxruntime-cpu")
 def corrupts(model, params, folder):
     """Writes one weight wrong."""
     import onnx
@@ -126,7 +126,7 @@ def corrupts(model, params, folder):
     return path
 
 
-@plugin("exporter", "forgets", Params)
+@plugin("exporter", "forgets", Params, evaluates="onnxruntime-cpu")
 def forgets(model, params, folder):
     """Writes nothing."""
     return folder / "model.onnx"

@@ -74,7 +74,7 @@ class Runner:
         return []
 
 
-@plugin("runtime", "fake", Fake)
+@plugin("runtime", "fake", Fake, formats=("onnx",))
 def fake(path, threads):
     """Behaves as the artifact says."""
     return Runner(path.read_text(), path)

@@ -53,7 +53,7 @@ class Runner:
         return [np.ones(2, np.float32) + self.held["add"]]
 
 
-@plugin("runtime", "adjustable", Adjustable)
+@plugin("runtime", "adjustable", Adjustable, formats=("onnx",))
 def adjustable(path, threads, changes=None):
     """Behaves as its settings say."""
     return Runner({**settings(threads), **(changes or {})})
