@@ -42,6 +42,7 @@ BUILTIN: Mapping[tuple[str, str], str] = {
     ("step", "bfloat16"): "lepton_compress.compress.bfloat16:bfloat16",
     ("exporter", "onnx"): "lepton_compress.export.onnx:export_onnx",
     ("runtime", "onnxruntime-cpu"): "lepton_compress.targets.onnxruntime_cpu:onnxruntime_cpu",
+    ("runtime", "litert-cpu"): "lepton_compress.targets.litert_cpu:litert_cpu",
     ("metric", "accuracy"): "lepton_compress.metrics:accuracy",
     ("metric", "top_k"): "lepton_compress.metrics:top_k",
     ("metric", "mean_absolute_error"): "lepton_compress.metrics:mean_absolute_error",
@@ -174,7 +175,9 @@ def plugin(
     if kind == "runtime" and not formats:
         raise PluginError(f"runtime {name!r} must say which formats it loads, as formats=('onnx',)")
     if kind == "exporter" and not evaluates:
-        raise PluginError(f"exporter {name!r} must say which runtime its artifacts are evaluated in")
+        raise PluginError(
+            f"exporter {name!r} must say which runtime its artifacts are evaluated in"
+        )
     if gives not in ("", form, "graph"):
         raise PluginError(
             f"step {name!r} cannot give {gives!r}: from a {form} only a graph follows"
