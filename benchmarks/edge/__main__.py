@@ -188,43 +188,32 @@ def page(held: dict[str, Any], environment: dict[str, Any]) -> str:
         f"{model} {each['seconds']['export'] or 0:.1f} and {each['seconds']['verify'] or 0:.1f}"
         for model, each in held.items()
     )
-    return "\n".join(
-        [
-            "# LiteRT artifacts of the reference models",
-            "",
-            (
-                f"`python -m benchmarks.edge` on {environment['cpu']['name']}, one thread; {versions}. "
-                "`peer` is ai-edge-quantizer's plain static int8 output from our float file; `alike` "
-                "is the share of evaluation samples that LiteRT and ONNX Runtime classify alike; the "
-                "time is beside the float artifact of the same format."
-            ),
-            "",
-            (
-                "| model | artifact | format | KB | float / it | peer, KB | score % | drop, points "
-                "| alike % | p50 us | of float |"
-            ),
-            "|---|---|---|---|---|---|---|---|---|---|---|",
-            *(line for model, each in held.items() for line in rows(model, each)),
-            "",
-            (
-                "Microcontrollers and NPUs, int8. The arena is what TensorFlow Lite Micro allocates; "
-                "times and SRAM are simulated: Vela's estimates for the device, not measurements."
-            ),
-            "",
-            (
-                f"| model | arena, bytes | Ethos-U compiled for | most CPU operators | "
-                f"{' | '.join(SHOWN)} |"
-            ),
-            "|---|---|---|---|---|---|---|",
-            *(line for model, each in held.items() for line in fits(model, each)),
-            "",
-            (
-                "Seconds in all exports and verifications (float and int8, both formats; the links to "
-                f"the torch model among them): {seconds}."
-            ),
-            "",
-        ]
+    about = (
+        f"`python -m benchmarks.edge` on {environment['cpu']['name']}, one thread; {versions}. "
+        "`peer` is ai-edge-quantizer's plain static int8 output from our float file; `alike` is "
+        "the share of evaluation samples that LiteRT and ONNX Runtime classify alike; the time is "
+        "beside the float artifact of the same format."
     )
+    devices = (
+        "Microcontrollers and NPUs, int8. The arena is what TensorFlow Lite Micro allocates; times "
+        "and SRAM are simulated: Vela's estimates for the device, not measurements."
+    )
+    spent = (
+        "Seconds in all exports and verifications (float and int8, both formats; the links to the "
+        f"torch model among them): {seconds}."
+    )
+    columns = ["model", "artifact", "format", "KB", "float / it", "peer, KB", "score %"]
+    columns += ["drop, points", "alike %", "p50 us", "of float"]
+    others = ["model", "arena, bytes", "Ethos-U compiled for", "most CPU operators", *SHOWN]
+    lines = ["# LiteRT artifacts of the reference models", "", about, "", *_head(columns)]
+    lines += [line for model, each in held.items() for line in rows(model, each)]
+    lines += ["", devices, "", *_head(others)]
+    lines += [line for model, each in held.items() for line in fits(model, each)]
+    return "\n".join([*lines, "", spent, ""])
+
+
+def _head(columns: list[str]) -> list[str]:
+    return [f"| {' | '.join(columns)} |", f"|{'---|' * len(columns)}"]
 
 
 if __name__ == "__main__":
