@@ -41,6 +41,7 @@ BUILTIN: Mapping[tuple[str, str], str] = {
     ("step", "float16"): "lepton_compress.compress.float16:float16",
     ("step", "bfloat16"): "lepton_compress.compress.bfloat16:bfloat16",
     ("exporter", "onnx"): "lepton_compress.export.onnx:export_onnx",
+    ("exporter", "litert"): "lepton_compress.export.litert:export_litert",
     ("runtime", "onnxruntime-cpu"): "lepton_compress.targets.onnxruntime_cpu:onnxruntime_cpu",
     ("runtime", "litert-cpu"): "lepton_compress.targets.litert_cpu:litert_cpu",
     ("metric", "accuracy"): "lepton_compress.metrics:accuracy",

@@ -104,6 +104,7 @@ FRAMEWORKS |= {
 }
 FRAMEWORKS |= {"PIL"}
 FRAMEWORKS |= {"tokenizers"}
+FRAMEWORKS |= {"ai_edge_litert", "flatbuffers"}
 FRAMEWORKS |= {"jinja2", "markupsafe", "matplotlib", "mlflow"}
 
 IMPLEMENTATIONS = {
@@ -158,6 +159,20 @@ IMPLEMENTATIONS = {
     "compress.weight_channels": {"numpy", "onnx"},
     "compress.weight_only": {"numpy", "onnx", "torch"},
     "compress.weight_stream": {"numpy", "onnx"},
+    "export.flatbuffer.builder": {"ai_edge_litert", "flatbuffers", "numpy"},
+    "export.flatbuffer.convert": {"numpy"},
+    "export.flatbuffer.converter": {"numpy"},
+    "export.flatbuffer.convolution_operators": {"numpy"},
+    "export.flatbuffer.elementwise_operators": {"numpy"},
+    "export.flatbuffer.graph": {"numpy"},
+    "export.flatbuffer.movement_operators": {"numpy"},
+    "export.flatbuffer.pool_operators": {"numpy"},
+    "export.flatbuffer.product_operators": {"numpy"},
+    "export.flatbuffer.quantization": {"numpy"},
+    "export.flatbuffer.reduction_operators": {"numpy"},
+    "export.flatbuffer.rewrite": {"numpy"},
+    "export.flatbuffer.trace": {"numpy", "onnx", "onnxruntime"},
+    "export.flatbuffer.weights": {"numpy"},
     "load.sound": {"numpy"},
     "preprocess.mel": {"numpy"},
     "preprocess.tokens": {"numpy"},
