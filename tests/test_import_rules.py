@@ -33,7 +33,7 @@ FOUNDATION = [
     "registry",
     "findings",
 ]
-FOUNDATION += ["use", "budget", "recipe", "store", "ranges"]
+FOUNDATION += ["use", "budget", "catalogue", "recipe", "store", "ranges"]
 """Lowest first: each may import those before it, and nothing else."""
 
 FOR_ALL = {"errors", "artifacts", "overviews", "accounts", "units", "provenance", "registry"}
@@ -54,8 +54,8 @@ STAGES = {
     "evaluate": {"statistics", "targets.runner"},
     "behave": {"statistics"},
     "corrupt": set[str](),
-    "targets": {"targets"},
-    "profile": {"profile", "statistics", "targets.runner"},
+    "targets": {"targets", "findings"},
+    "profile": {"profile", "statistics", "targets.runner", "catalogue"},
     "readings": set[str](),
     "gate": {"readings"},
     "regress": {"gate", "readings", "evaluate"},
@@ -103,6 +103,7 @@ FRAMEWORKS |= {
 }
 FRAMEWORKS |= {"PIL"}
 FRAMEWORKS |= {"tokenizers"}
+FRAMEWORKS |= {"ethosu", "tflite_micro", "ai_edge_litert", "flatbuffers"}
 FRAMEWORKS |= {"jinja2", "markupsafe", "matplotlib", "mlflow"}
 
 IMPLEMENTATIONS = {
