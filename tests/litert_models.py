@@ -25,7 +25,12 @@ class Writer:
     operators: list[Any] = field(default_factory=list)
 
     def tensor(
-        self, name: str, shape: Sequence[int], dtype: str = "int8", scale: float = 0.0, zero: int = 0
+        self,
+        name: str,
+        shape: Sequence[int],
+        dtype: str = "int8",
+        scale: float = 0.0,
+        zero: int = 0,
     ) -> int:
         """A tensor that is computed, or an input; without a scale it is not quantised."""
         made = schema.TensorT()

@@ -83,11 +83,13 @@ STAGES = {
 COMPOSERS = ["job", "branches", "keys", "plan", "requirements", "plugins", "doctor", "cache"]
 COMPOSERS += ["compare", "joined", "tracking"]
 COMPOSERS += ["devices", "measuring"]
+COMPOSERS += ["target_pages"]
 COMPOSERS += ["scaffold", "behaving", "verifying", "predicting", "pipeline", "library"]
 COMPOSERS += ["remeasure", "judging", "__init__"]
 """They put the stages together. Each may import every stage, and the composers before it."""
 
-TERMINAL = ["boundary", "options", "gate_command", "asking", "commands", "reporting", "cli"]
+TERMINAL = ["boundary", "options", "gate_command", "asking", "commands", "reporting", "aiming"]
+TERMINAL += ["cli"]
 """The command line. It may import everything; nothing else may import it."""
 
 PLACED = {*FOUNDATION, *STAGES, *COMPOSERS, *TERMINAL}

@@ -33,8 +33,10 @@ SYSTEMS = {
     "Ethos_U85_SYS_DRAM_High": "DRAM",
 }
 """System configurations in Vela's own file, to the memory beside the SRAM."""
-MODES = ("Sram_Only", "Shared_Sram", "Dedicated_Sram")
-MODES += ("Dedicated_Sram_256KB", "Dedicated_Sram_384KB", "Dedicated_Sram_512KB")
+MODES = (
+    *("Sram_Only", "Shared_Sram", "Dedicated_Sram"),
+    *("Dedicated_Sram_256KB", "Dedicated_Sram_384KB", "Dedicated_Sram_512KB"),
+)
 
 _USUAL = {
     "ethos-u55": "Ethos_U55_High_End_Embedded",
