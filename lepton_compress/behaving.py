@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 RUNTIME = "onnxruntime-cpu"
-"""Runs the artifacts that are evaluated."""
+"""Computes what is looked at in ONNX graphs."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,8 @@ class Predictor:
 
     def run(self, held: Held, split: Split) -> dict[str, np.ndarray]:
         """Outputs for other samples, not kept."""
-        runner = registry.get("runtime", RUNTIME).function(held.file, self.job.recipe.threads)
+        runtime = registry.get("exporter", held.artifact.format).evaluates
+        runner = registry.get("runtime", runtime).function(held.file, self.job.recipe.threads)
         return evaluate.predict(runner, split, self.observer)
 
 

@@ -123,11 +123,11 @@ def _stepped(job: Job, node: Node, step: StepUse, place: tuple[str | int, ...]) 
 
 
 def places(job: Job) -> tuple[Place, ...]:
-    """The recipe's targets on this machine: a step that measures does so here."""
+    """The recipe's targets on this machine that run graphs: a step that measures does so there."""
     return tuple(
         Place(each.name, each.runtime, each.batch, each.threads)
         for each in job.recipe.targets
-        if not each.host
+        if not each.host and "onnx" in registry.get("runtime", each.runtime).formats
     )
 
 

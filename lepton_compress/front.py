@@ -11,6 +11,7 @@ import math
 from collections.abc import Iterable, Sequence
 
 from lepton_compress.artifacts import Artifact, Front, Parity, Profile, Score
+from lepton_compress.readings import meets
 
 SCORE, LATENCY, SIZE, MEMORY = "score", "latency", "size", "peak_memory"
 
@@ -46,7 +47,11 @@ def front(
     """
     broken = {(each.candidate, each.format) for each in parities if not each.holds}
     metric = scores[0].metric if scores else ""
-    held = [a for a in artifacts if (a.candidate, a.format) not in broken]
+    held = [
+        each
+        for each in artifacts
+        if meets(profiles, each, target) and (each.candidate, each.format) not in broken
+    ]
     columns: dict[str, list[float]] = {SCORE: [], LATENCY: [], SIZE: [], MEMORY: []}
     for artifact in held:
         score = next((s for s in scores if s.metric == metric and _same(s, artifact)), None)

@@ -82,6 +82,8 @@ def judge_gates(
             if name == PARITY:
                 continue
             for target in _targets(targets, name, gate):
+                if target is not None and not measured.meets(artifact, target):
+                    continue
                 if isinstance(gate, GroupGate):
                     made = _judge_groups(name, gate, artifact, target, metric, measured)
                 else:
@@ -93,7 +95,11 @@ def judge_gates(
 
 def select(recipe: Recipe, measured: Measured, verdicts: Sequence[Verdict]) -> tuple[Choice, ...]:
     """For each target the best artifact that passes every gate, or the baseline and why."""
-    return tuple(_select(target.name, recipe, measured, verdicts) for target in recipe.targets)
+    found = []
+    for target in recipe.targets:
+        taken = [each for each in measured.artifacts if measured.meets(each, target.name)]
+        found.append(_select(target.name, recipe, replace(measured, artifacts=taken), verdicts))
+    return tuple(found)
 
 
 def passed(recipe: Recipe, choices: Iterable[Choice], verdicts: Iterable[Verdict]) -> bool:
@@ -107,16 +113,18 @@ def passed(recipe: Recipe, choices: Iterable[Choice], verdicts: Iterable[Verdict
 
 def _judge_parity(artifact: Artifact, parities: Sequence[Parity], gates: Gates) -> Verdict:
     asked = gates.parity.limit if gates.parity else PARITY_LIMIT
-    parities = [replace(each, limit=min(each.limit, asked)) for each in parities]
-    worst = max(
-        (p.value / p.limit if p.value == p.value else math.inf for p in parities), default=None
-    )
-    limit = parities[0].limit if parities else math.nan
+    parities = [
+        replace(each, limit=min(each.limit, asked)) if each.limit <= PARITY_LIMIT else each
+        for each in parities
+    ]
+    # How near each is to its own limit; one that is beyond it comes first.
+    nearness = [p.value / p.limit if p.value == p.value else math.inf for p in parities]
+    worst = max(nearness, default=None)
+    limit = parities[nearness.index(worst)].limit if worst is not None else math.nan
     broken = [parity for parity in parities if not parity.holds]
     status = Status.FAIL if broken else Status.PASS if parities else Status.NOT_MEASURED
     reason = (
-        f"differs from its {broken[0].against} by {broken[0].value:.2g} "
-        f"(limit {limit:.0e}) at batch {broken[0].batch}"
+        _difference(broken[0])
         if broken
         else "computes what its source computes"
         if parities
@@ -126,6 +134,17 @@ def _judge_parity(artifact: Artifact, parities: Sequence[Parity], gates: Gates) 
     one = artifact
     return Verdict(
         one.candidate, one.format, None, PARITY, status, observed, None, limit, True, reason
+    )
+
+
+def _difference(parity: Parity) -> str:
+    """What a check found that does not hold."""
+    if parity.limit > PARITY_LIMIT:  # of arithmetic that rounds otherwise
+        held = f"{parity.metric}: {parity.value:.2g} of at most {parity.limit:g}"
+        return f"parts from its {parity.against} ({held}, on {parity.samples} samples)"
+    return (
+        f"differs from its {parity.against} by {parity.value:.2g} "
+        f"(limit {parity.limit:.0e}) at batch {parity.batch}"
     )
 
 

@@ -70,6 +70,12 @@ def operators(model: onnx.ModelProto) -> dict[str, dict[str, int]]:
     return {name: dict(sorted(counts.items())) for name, counts in sorted(counted.items())}
 
 
+def integers(model: onnx.ModelProto) -> bool:
+    """Whether anything in it is quantised."""
+    kinds = {*_QUANTIZED, "DynamicQuantizeLinear"}
+    return any(node.op_type in kinds for node in model.graph.node)
+
+
 def parameter_count(model: onnx.ModelProto) -> int:
     """Numbers that training found: scales, zero points and shapes are not among them."""
     import onnx

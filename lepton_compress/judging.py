@@ -13,7 +13,7 @@ from lepton_compress.budget import BudgetFile, Gates, covers, read_budget
 from lepton_compress.errors import InputError, RecipeError
 from lepton_compress.gate import judge_gates
 from lepton_compress.judgements import Judgement
-from lepton_compress.readings import Measured, same
+from lepton_compress.readings import Measured, meets, same
 from lepton_compress.registry import nearest
 from lepton_compress.regress import PREFIX, Pair, regressions, same_hardware
 from lepton_compress.report.folder import read_result
@@ -129,6 +129,7 @@ def _subjects(result: RunResult, candidates: Sequence[str]) -> list[Subject]:
         for artifact in result.artifacts
         if artifact.candidate == name
         for choice in result.chosen
+        if meets(result.profiles, artifact, choice.target)
     ]
 
 

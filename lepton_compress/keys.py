@@ -23,6 +23,7 @@ def export_key(node: Node, use: ExporterUse, around: Around) -> str:
         exporter=use.name,
         parameters=use.bound().model_dump(mode="json"),
         code=code_digest(registry.get("exporter", use.name).function),
+        processor=cpu()["machine"],  # the layout depends on it
         **({"around": around.mark} if around else {}),
     )
 

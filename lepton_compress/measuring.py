@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from lepton_compress import registry
 from lepton_compress.artifacts import Artifact, Observer, Profile, Split
 from lepton_compress.budget import Gates
 from lepton_compress.recipe import BASELINE, Source, TargetSpec
@@ -43,14 +44,21 @@ def profiles(
 
     recipe, found = source.recipe, list[Profile]()
     how = recipe.measure
-    subjects = [Subject(each.candidate, each.format, file) for each, file in files]
     asked = recipe.model_copy(update={"gates": gates})
     for target in recipe.targets:
+        runtime = registry.get("runtime", target.runtime)
+        taken = [(each, file) for each, file in files if each.format in runtime.formats]
+        subjects = [Subject(each.candidate, each.format, file) for each, file in taken]
+        if runtime.simulates:
+            from lepton_compress.profile.simulate import simulate
+
+            found += simulate(subjects, baseline=BASELINE, target=target, observer=observer)
+            continue
         latency, ratio = (
             each if each and each.holds_on(target.name) else None
             for each in (gates.latency, gates.latency_ratio)
         )
-        inputs = _batch(evaluation, files[0][0], target)
+        inputs = _batch(evaluation, taken[0][0], target)
         made = measure(
             subjects,
             baseline=BASELINE,

@@ -22,7 +22,9 @@ import datetime
 import logging
 import math
 import shutil
+import sys
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -187,7 +189,8 @@ def _export(job: Job, made: Branches, name: str, node: Node) -> list[Exported]:
                 raise PluginError(f"wrote no file {file}", where=f"exporter {plugin.name}")
             for each in job.around.files:
                 shutil.copyfile(each, folder / each.name)
-            return _describe(file, folder, [each.name for each in job.around.files])
+            more = [each.name for each in job.around.files]
+            return _describe(plugin.evaluates, file, folder, more)
 
         entry = made.store.make(export_key(node, use, job.around), f"export {use.name}", build)
         about = entry.details
@@ -219,15 +222,10 @@ def _surrounded(job: Job, model: Model) -> Model:
     return attach(model, job.around)
 
 
-def _describe(file: Path, folder: Path, more: list[str]) -> dict[str, Any]:
+def _describe(runtime: str, file: Path, folder: Path, more: list[str]) -> dict[str, Any]:
     """What can be read off an artifact's file; `more` are files that travel with it."""
-    import onnx
-
-    from lepton_compress import graph
-
-    model = onnx.load(file, load_external_data=False)
-    inputs, _ = forms.signature(model)
-    outputs = [forms.spec(value) for value in model.graph.output]
+    read = _read_graph if file.suffix == ".onnx" else _read_loaded
+    inputs, outputs, operators = read(file, runtime)
     return {
         "file": file.relative_to(folder).as_posix(),
         "beside": [
@@ -236,8 +234,30 @@ def _describe(file: Path, folder: Path, more: list[str]) -> dict[str, Any]:
         ],
         "inputs": [[spec.name, spec.dtype, list(spec.shape)] for spec in inputs],
         "outputs": [[spec.name, spec.dtype, list(spec.shape)] for spec in outputs],
-        "operators": graph.operators(model),
+        "operators": operators,
     }
+
+
+_Contents = tuple[Sequence[TensorSpec], Sequence[TensorSpec], dict[str, dict[str, int]]]
+
+
+def _read_graph(file: Path, runtime: str) -> _Contents:
+    """Inputs, outputs and operators of an ONNX file."""
+    import onnx
+
+    from lepton_compress import graph
+
+    model = onnx.load(file, load_external_data=False)
+    inputs, _ = forms.signature(model)
+    return inputs, [forms.spec(value) for value in model.graph.output], graph.operators(model)
+
+
+def _read_loaded(file: Path, runtime: str) -> _Contents:
+    """The same of another file, as its runtime loads it; operators where that can tell."""
+    function = registry.get("runtime", runtime).function
+    runner = function(file, 1)
+    tell = getattr(sys.modules[function.__module__], "contents", None)
+    return runner.inputs, runner.outputs, tell(file) if tell else {}
 
 
 def _specs(rows: list[list[Any]]) -> tuple[TensorSpec, ...]:

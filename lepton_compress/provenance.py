@@ -13,7 +13,7 @@ import inspect
 import json
 import os
 import platform
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +71,14 @@ def cpu() -> dict[str, Any]:
     text = info.read_text() if info.is_file() else ""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return describe_cpu(text, platform.machine(), platform.processor(), cores)
+
+
+_X86 = ("x86_64", "amd64", "i386", "i686", "x86")
+
+
+def is_x86(processor: Mapping[str, Any]) -> bool:
+    """Of a processor as `cpu` tells it."""
+    return str(processor["machine"]).lower() in _X86
 
 
 def describe_cpu(text: str, machine: str, name: str, cores: int | None) -> dict[str, Any]:

@@ -49,6 +49,10 @@ class Measured:
     coverages: Sequence[Coverage] = ()
     candidates: Sequence[Candidate] = ()
 
+    def meets(self, artifact: Artifact, target: str) -> bool:
+        """Whether a target takes artifacts of this one's format."""
+        return meets(self.profiles, artifact, target)
+
     def unmet_of(self, artifact: Artifact) -> list[StepRecord]:
         """The steps on the way to an artifact that do not give what was asked of them."""
         found = (each for each in self.candidates if each.id == artifact.candidate)
@@ -358,6 +362,12 @@ def needed(reading: Reading, limit: float) -> int | None:
         return None
     count = math.ceil(reading.samples * (half / way) ** 2)
     return count if count > reading.samples else None
+
+
+def meets(profiles: Sequence[Profile], artifact: Artifact, target: str) -> bool:
+    """Whether a target takes artifacts of this one's format: those are what it was tried with."""
+    formats = {each.format for each in profiles if each.target == target}
+    return not formats or artifact.format in formats
 
 
 def known(interval: Interval | None) -> Interval | None:

@@ -530,8 +530,21 @@ def check(source: Source) -> None:
     named: list[tuple[Key, Use | TargetSpec]] = [*recipe.uses()]
     named += [(("targets", index), each) for index, each in enumerate(recipe.targets)]
     found = [each._replace(key=(*key, *each.key)) for key, use in named for each in use.problems()]
+    found = found or list(_homeless(recipe))
     if found:
         raise _error(found, lambda key: source.where(*key))
+
+
+def _homeless(recipe: Recipe) -> Iterator[Finding]:
+    """Targets that none of the exported formats runs on."""
+    written = [use.name for use in recipe.exports]
+    for index, target in enumerate(recipe.targets):
+        runtime = registry.get("runtime", target.runtime)
+        if not set(written) & set(runtime.formats):
+            problem = (
+                f"{runtime.name} takes {' or '.join(runtime.formats)} files, and none is written"
+            )
+            yield Finding(("targets", index), problem, f"add {runtime.formats[0]} to `exports`")
 
 
 def json_schema() -> dict[str, Any]:

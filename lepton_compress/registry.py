@@ -44,6 +44,7 @@ BUILTIN: Mapping[tuple[str, str], str] = {
     ("runtime", "onnxruntime-cpu"): "lepton_compress.targets.onnxruntime_cpu:onnxruntime_cpu",
     ("runtime", "ethos-u"): "lepton_compress.targets.ethos_u:ethos_u",
     ("runtime", "tflite-micro"): "lepton_compress.targets.tflite_micro:tflite_micro",
+    ("runtime", "litert-cpu"): "lepton_compress.targets.litert_cpu:litert_cpu",
     ("metric", "accuracy"): "lepton_compress.metrics:accuracy",
     ("metric", "top_k"): "lepton_compress.metrics:top_k",
     ("metric", "mean_absolute_error"): "lepton_compress.metrics:mean_absolute_error",
@@ -176,7 +177,9 @@ def plugin(
     if kind == "runtime" and not formats:
         raise PluginError(f"runtime {name!r} must say which formats it loads, as formats=('onnx',)")
     if kind == "exporter" and not evaluates:
-        raise PluginError(f"exporter {name!r} must say which runtime its artifacts are evaluated in")
+        raise PluginError(
+            f"exporter {name!r} must say which runtime its artifacts are evaluated in"
+        )
     if gives not in ("", form, "graph"):
         raise PluginError(
             f"step {name!r} cannot give {gives!r}: from a {form} only a graph follows"

@@ -47,8 +47,9 @@ STAGES = {
     "statistics": set[str](),
     "metrics": {"load.references"},
     "torch_metrics": {"metrics"},
-    "compress": {"compress", "graph", "load.forms", "load.external", "statistics"},
-    "export": {"export", "graph", "load.forms", "load.external"},
+    "alignment": set[str](),
+    "compress": {"alignment", "compress", "graph", "load.forms", "load.external", "statistics"},
+    "export": {"alignment", "export", "graph", "load.forms", "load.external"},
     "verify": {"graph", "load.forms", "statistics", "targets.runner"},
     "preprocess": {"preprocess", "load.files", "load.forms", "verify"},
     "evaluate": {"statistics", "targets.runner"},
@@ -59,7 +60,7 @@ STAGES = {
     "readings": set[str](),
     "gate": {"readings"},
     "regress": {"gate", "readings", "evaluate"},
-    "front": set[str](),
+    "front": {"readings"},
     "outcomes": {"statistics"},
     # It reads what the loaders and the report wrote, by their own readers.
     "inspect": {"inspect", "graph", "load.forms", "load.model", "load.references", "load.weights"}
@@ -76,7 +77,7 @@ STAGES = {
     "explain": {"explain", "graph", "job", "load.forms", "load.model", "report.folder"}
     | {"targets.onnxruntime_session"},
     # It brings old results up to date, which lack what follows from the rest.
-    "report": {"report", "front", "outcomes"},
+    "report": {"report", "front", "outcomes", "readings"},
 }
 """What a stage may import beside that: never another stage, only the helper modules named here."""
 
@@ -109,6 +110,7 @@ FRAMEWORKS |= {"ethosu", "tflite_micro", "ai_edge_litert", "flatbuffers"}
 FRAMEWORKS |= {"jinja2", "markupsafe", "matplotlib", "mlflow"}
 
 IMPLEMENTATIONS = {
+    "alignment": {"numpy", "onnx"},
     "preprocess.attach": {"numpy", "onnx"},
     "preprocess.nodes": {"numpy", "onnx"},
     "preprocess.pixels": {"numpy"},

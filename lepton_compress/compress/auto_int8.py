@@ -204,7 +204,7 @@ class _Search:
 
     def _left_for_accuracy(self, draft: static_int8.Draft, params: Quantize) -> list[Scheme]:
         """The parameters with the fewest roundings left out that meet the budget."""
-        roundings = sensitivity.Roundings(draft.ready.model.value, draft.plain(draft.params).value)
+        roundings = sensitivity.Roundings(draft.ready.model.value, draft.graph(draft.params).value)
 
         def noise_of(names: Sequence[str]) -> float:
             return self.judge.few(draft.ready.model.replace(value=roundings.only(names))).noise

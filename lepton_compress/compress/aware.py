@@ -19,7 +19,6 @@ from torch import nn
 from lepton_compress.artifacts import Model, Split, StepContext, StepOutcome
 from lepton_compress.compress import (
     account,
-    layout,
     processor,
     saturation,
     static_int8,
@@ -140,9 +139,6 @@ def quantize(model: Model, params: QuantizeAware, context: StepContext) -> StepO
         found = saturation.check(carried.model, split, 16, context.observer)
         statistics["saturation"] = asdict(found)
         notes += (found.told(8),)
-    aligned = processor.aligns("auto", kind.value, cpu())
-    filled = layout.align_channels(carried.model.value) if aligned.value else []
-    statistics["layout"] = aligned.told() | {"aligned": filled}
     calibrated = Calibration(params.ranges, seen.samples, carried.ranges, seen.seen, seen.constant)
     reasons = static_int8.reasons(account.weighted(ready.model.value), ()) | placement.reasons
     statistics |= static_int8.describe(ready.model, carried.model, calibrated, reasons, kind.value)

@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-_X86 = ("x86_64", "amd64", "i386", "i686", "x86")
+from lepton_compress.provenance import is_x86
+
 _BLOCK_KERNELS = ("avx512_vnni", "avx512f", "avx_vnni", "avx2", "asimddp")
 _EXACT = ("avx_vnni", "avx512_vnni", "amx_int8")
 """Extensions that add products in 32 bits."""
@@ -38,7 +39,7 @@ def activations(asked: str, processor: Mapping[str, Any]) -> Decision:
     """
     if asked != "auto":
         return Decision(asked, "asked for")
-    if _is_x86(processor):
+    if is_x86(processor):
         return Decision("uint8", "x86 multiplies unsigned activations by signed weights fastest")
     return Decision("int8", f"{processor['machine']} multiplies signed by signed fastest")
 
@@ -52,7 +53,7 @@ def saturates(asked: bool | Literal["auto"], processor: Mapping[str, Any]) -> De
     """
     if asked != "auto":
         return Decision(asked, "asked for")
-    if not _is_x86(processor):
+    if not is_x86(processor):
         return Decision(False, f"{processor['machine']} adds products in 32 bits")
     found = [name for name in _EXACT if name in processor["extensions"]]
     if found:
@@ -71,10 +72,10 @@ def weight_bits(asked: int | Literal["auto"], *, saturating: bool) -> Decision:
     return Decision(8, "sums of products are exact")
 
 
-def aligns(
+def pools(
     asked: Literal["auto", "keep"], activations: str, processor: Mapping[str, Any]
 ) -> Decision:
-    """Whether to lay the graph out for the integer kernels of ONNX Runtime on x86.
+    """Whether to write means over an image as pools, which have an integer kernel on x86.
 
     Args:
         asked: "keep" leaves the graph as it is.
@@ -83,8 +84,8 @@ def aligns(
     """
     if asked == "keep":
         return Decision(False, "asked for")
-    if activations == "uint8" and _is_x86(processor):
-        return Decision(True, "the direct int8 convolution on x86 takes four channels at a time")
+    if activations == "uint8" and is_x86(processor):
+        return Decision(True, "pools over an image have an integer kernel on x86, means have none")
     return Decision(False, "only the kernels for unsigned activations on x86 ask for it")
 
 
@@ -101,7 +102,3 @@ def blocked(asked: str, processor: Mapping[str, Any]) -> Decision:
     if found:
         return Decision("int8", f"ONNX Runtime multiplies blocks in int8 with {found[0]}, faster")
     return Decision("float32", "ONNX Runtime has no int8 kernel for blocks here")
-
-
-def _is_x86(processor: Mapping[str, Any]) -> bool:
-    return str(processor["machine"]).lower() in _X86

@@ -42,8 +42,8 @@ class Quantize(Params):
     )
     layout: Literal["auto", "keep"] = Field(
         "auto",
-        description="`auto`: on x86, channels are filled up to what the integer kernels take at a "
-        "time and means over an image become pools; no output changes by the former.",
+        description="`auto`: on x86, means over an image become pools, which have an integer "
+        "kernel.",
     )
     rounding: Literal["adaptive", "nearest"] = Field(
         "adaptive",

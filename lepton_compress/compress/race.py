@@ -15,6 +15,7 @@ import numpy as np
 import onnx
 
 from lepton_compress import registry
+from lepton_compress.alignment import laid_out
 from lepton_compress.artifacts import Place
 from lepton_compress.statistics import Interval, bootstrap_median_ratio
 
@@ -84,7 +85,7 @@ def race(
     with tempfile.TemporaryDirectory() as folder:
         for number, (name, graph) in enumerate(graphs.items()):
             path = Path(folder) / f"{number}.onnx"
-            onnx.save(graph, path)
+            onnx.save(laid_out(graph), path)
             lanes[name] = _Lane(load(path, place.threads), WARM_UP)
     for lane in lanes.values():
         call = min(lane.turn(feeds), lane.turn(feeds))

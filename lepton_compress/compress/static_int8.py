@@ -111,7 +111,6 @@ def quantize(
         return made
 
     outcome = made_with(calibrated.ranges)
-    filled = layout.align_channels(outcome.value) if plan.aligned.value else []
     statistics: dict[str, Any] = {
         "calibration": calibrated.method,
         "rounding": params.rounding,
@@ -119,7 +118,7 @@ def quantize(
         "calibrated_model": saved_ranges.model_digest(ready.model.value),
         "activations": plan.kind.told(),
         "symmetric": params.symmetric,
-        "layout": plan.aligned.told() | {"aligned": filled},
+        "layout": plan.pooled.told(),
         "weight_bits": plan.bits.told(),
         "saturating": plan.saturating.told(),
     }
@@ -173,17 +172,10 @@ class Draft:
     kind: Decision
     saturating: Decision
     bits: Decision
-    aligned: Decision
+    pooled: Decision
 
     def graph(self, params: Quantize) -> Model:
         """The quantised graph, weights rounded to the nearest."""
-        made = self.plain(params)
-        if self.aligned.value:
-            layout.align_channels(made.value)
-        return made
-
-    def plain(self, params: Quantize) -> Model:
-        """The same in the layout of the float graph."""
         ranges = self.calibrated.ranges
         return insert(self.ready.model, ranges, params, self.kind.value, self.bits.value)
 
@@ -215,10 +207,10 @@ def draft(
         reason = f"the graph has none of {', '.join(_WEIGHTED)} to quantise"
         return StepOutcome(model, changed=False, notes=(reason, *reasons(nodes, params.keep)))
     kind = processor.activations(params.activations, cpu())
-    aligned = processor.aligns(params.layout, kind.value, cpu())
+    pooled = processor.pools(params.layout, kind.value, cpu())
     told = (*ready.notes, *told_apart, *account.left_in_float(between))
-    pooled = layout.pool_means(ready.model) if aligned.value else ready.model
-    ready = replace(ready, model=pooled, notes=told)
+    model = layout.pool_means(ready.model) if pooled.value else ready.model
+    ready = replace(ready, model=model, notes=told)
     if params.ranges:
         path = folder / params.ranges
         calibrated = saved_ranges.load(path, ready.model, OPERATORS, params.keep)
@@ -241,7 +233,7 @@ def draft(
     bits = processor.weight_bits(
         params.weight_bits, saturating=saturating.value and kind.value != "uint16"
     )
-    return Draft(params, ready, calibrated, kind, saturating, bits, aligned)
+    return Draft(params, ready, calibrated, kind, saturating, bits, pooled)
 
 
 def _method(params: Quantize) -> str:

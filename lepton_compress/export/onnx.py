@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
 
 from lepton_compress.artifacts import Model
 from lepton_compress.load import external
@@ -10,7 +13,13 @@ from lepton_compress.registry import Params, plugin
 
 
 class Onnx(Params):
-    """Takes no parameters yet."""
+    """How to write it."""
+
+    layout: Literal["auto", "keep"] = Field(
+        "auto",
+        description="`auto`: on x86, channels of quantised convolutions are filled up to what the "
+        "integer kernels take at a time; no output changes by it.",
+    )
 
 
 @plugin("exporter", "onnx", Onnx, evaluates="onnxruntime-cpu")
@@ -20,5 +29,8 @@ def export_onnx(model: Model, params: Onnx, folder: Path) -> Path:
     if model.folder is not None:
         external.keep(model.value, model.folder, path)
     else:
-        path.write_bytes(model.value.SerializeToString(deterministic=True))
+        from lepton_compress.alignment import laid_out
+
+        graph = laid_out(model.value) if params.layout == "auto" else model.value
+        path.write_bytes(graph.SerializeToString(deterministic=True))
     return path

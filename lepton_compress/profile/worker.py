@@ -36,7 +36,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 if TYPE_CHECKING:
     from lepton_compress.targets.runner import Runner
 
-LEAD_IN_SHARE = 20
+LEAD_IN_SHARE = 5
 LEAST_LEAD_IN = 2
 SETTLE_SECONDS = 0.001
 SETTLE_LIMIT_SECONDS = 0.25

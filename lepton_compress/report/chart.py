@@ -101,7 +101,8 @@ def chart(result: RunResult, target: str, axis: str) -> Chart:
     points: list[Point] = []
     sound: list[int] = []
     missing: list[str] = []
-    for artifact, row in zip(result.artifacts, table.rows(result, target), strict=True):
+    for row in table.rows(result, target):
+        artifact = row.artifact
         score, profile = scores.get(_key(artifact)), profiles.get(_key(artifact))
         x, x_interval = _cost(axis, artifact, profile)
         if score is None or math.isnan(score.value) or math.isnan(x):

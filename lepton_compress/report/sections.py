@@ -50,7 +50,8 @@ def candidates(result: RunResult, target: str) -> Table:
     headings: tuple[str, ...] = ("variant", "gates", metric, "drop", "size", "p50", "ratio")
     headings += ("p90", "p99", "cold start", "peak memory")
     rows = []
-    for artifact, row in zip(result.artifacts, table.rows(result, target), strict=True):
+    for row in table.rows(result, target):
+        artifact = row.artifact
         key = (artifact.candidate, artifact.format)
         score = next((s for s in result.scores if (s.candidate, s.format) == key), None)
         profile = next(
@@ -163,7 +164,8 @@ def verdicts(result: RunResult) -> Table:
 
 def figures(result: RunResult, choice: Choice) -> Iterator[tuple[str, str, str]]:
     """Of what was chosen, beside the baseline: (what, value, interval)."""
-    for artifact, row in zip(result.artifacts, table.rows(result, choice.target), strict=True):
+    for row in table.rows(result, choice.target):
+        artifact = row.artifact
         if not row.chosen:
             continue
         metric = result.scores[0].metric.replace("_", " ") if result.scores else "score"

@@ -105,7 +105,7 @@ def _tail(why: str, helps: str) -> str:
 
 
 def _name(result: RunResult, profile: Profile) -> str:
-    several = len({each.format for each in result.artifacts}) > 1
+    several = len({each.format for each in profiles(result, profile.target)}) > 1
     return f"{profile.candidate} ({profile.format})" if several else profile.candidate
 
 

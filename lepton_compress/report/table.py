@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lepton_compress.artifacts import Artifact, Profile, RunResult, Score, Status
+from lepton_compress.readings import meets
 from lepton_compress.units import show_bytes, show_percent, show_seconds
 
 
@@ -15,6 +16,7 @@ from lepton_compress.units import show_bytes, show_percent, show_seconds
 class Row:
     """One artifact on one target. `front`: nothing measured beats it (see front.py)."""
 
+    artifact: Artifact
     chosen: bool
     variant: str
     score: str
@@ -32,11 +34,12 @@ FRONT_MEASURES = {"score": "score", "latency": "p50", "peak_memory": "peak memor
 
 
 def rows(result: RunResult, target: str) -> Iterator[Row]:
-    """The rows of one target, in the order of the candidates."""
+    """The rows of one target, in the order of the candidates: of the artifacts that it takes."""
     choice = next(each for each in result.chosen if each.target == target)
     members = {member for f in result.fronts if f.target == target for member in f.members}
-    several = len({artifact.format for artifact in result.artifacts}) > 1
-    for artifact in result.artifacts:
+    taken = [each for each in result.artifacts if meets(result.profiles, each, target)]
+    several = len({artifact.format for artifact in taken}) > 1
+    for artifact in taken:
         score = next((s for s in result.scores if _same(s, artifact)), None)
         profile = next(
             (p for p in result.profiles if _same(p, artifact) and p.target == target), None
@@ -44,6 +47,7 @@ def rows(result: RunResult, target: str) -> Iterator[Row]:
         verdict, passed = _verdict(result, artifact, target)
         base = result.baseline == artifact.candidate
         yield Row(
+            artifact=artifact,
             chosen=(choice.candidate, choice.format) == (artifact.candidate, artifact.format),
             variant=f"{artifact.candidate} ({artifact.format})" if several else artifact.candidate,
             score=_score(score),

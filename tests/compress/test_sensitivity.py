@@ -43,7 +43,7 @@ class TestRoundings:
         params = Quantize(layout="keep", rounding="nearest")
         draft = static_int8.draft(model, split, params, threads=1, observer=Silent())
         assert isinstance(draft, static_int8.Draft)
-        held = sensitivity.Roundings(draft.ready.model.value, draft.plain(params).value)
+        held = sensitivity.Roundings(draft.ready.model.value, draft.graph(params).value)
         return held, next(split.batches(16)), model
 
     def test_all_is_the_quantised_graph_and_none_the_float_one(self) -> None:

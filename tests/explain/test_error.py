@@ -7,8 +7,8 @@ import onnx
 import pytest
 
 from lepton_compress.accounts import RangeAccount
+from lepton_compress.alignment import align_channels
 from lepton_compress.artifacts import Split
-from lepton_compress.compress.layout import align_channels
 from lepton_compress.explain import error
 from lepton_compress.explain.wiring import Pair, Wiring
 from tests.explain import planting

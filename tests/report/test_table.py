@@ -34,6 +34,7 @@ def profiled(**changes: Any) -> RunResult:
 class TestRow:
     def test_everything_measured(self) -> None:
         assert row(result()) == Row(
+            artifact=result().artifacts[1],
             chosen=True,
             variant="int8",
             score="97.00 %",

@@ -81,6 +81,12 @@ def test_names_are_not_taken_for_markup() -> None:
 def test_two_formats_are_told_apart() -> None:
     held = result()
     other = tuple(replace(each, format="other") for each in held.artifacts)
-    lines = shown(replace(held, artifacts=(*held.artifacts, *other)))
+    both = replace(held, artifacts=(*held.artifacts, *other))
+    profiles = tuple(replace(each, format="other") for each in held.profiles)
+    lines = shown(replace(both, profiles=(*held.profiles, *profiles)))
     assert any("int8 (onnx)" in line for line in lines)
     assert any("int8 (other)" in line for line in lines)
+    # A target that takes one of them has nothing to say of the other.
+    lines = shown(both)
+    assert any("int8 " in line for line in lines)
+    assert not any("other" in line for line in lines)

@@ -1,0 +1,105 @@
+"""The runtime `litert-cpu`: LiteRT (formerly TensorFlow Lite) on the processor, with XNNPACK."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lepton_compress.artifacts import Json, TensorSpec
+from lepton_compress.errors import InputError, MissingExtraError
+from lepton_compress.registry import Params, plugin
+from lepton_compress.targets import litert_session
+from lepton_compress.targets.litert_session import Session, SessionError, Tensor
+from lepton_compress.targets.runner import Runner
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+PACKAGES = litert_session.PACKAGES
+PROGRAM = Path(litert_session.__file__)
+"""What loads and runs an artifact on a machine without this package."""
+
+settings, alternatives = litert_session.settings, litert_session.alternatives
+
+
+class LitertCpu(Params):
+    """No parameters: threads and batch belong to the target."""
+
+
+@dataclass(frozen=True)
+class _SessionRunner:
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    session: Session
+    path: Path
+
+    def run(self, feeds: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
+        try:
+            return self.session.run(feeds)
+        except SessionError as error:
+            raise InputError(error.problem, where=str(self.path)) from error
+
+
+@plugin("runtime", "litert-cpu", LitertCpu, formats=("litert",))
+def litert_cpu(path: Path, threads: int, changes: Mapping[str, Json] | None = None) -> Runner:
+    """LiteRT on the processor, with XNNPACK where it has a kernel.
+
+    Args:
+        path: a .tflite file.
+        threads: how many threads compute one call.
+        changes: settings of the interpreter other than those of `settings(threads)`.
+
+    Raises:
+        InputError: LiteRT cannot load the file.
+        MissingExtraError: the extra `litert` is not installed.
+    """
+    try:
+        session = litert_session.load(path, threads, changes)
+    except SessionError as error:
+        raise InputError(error.problem, where=str(path)) from error
+    except ImportError as error:
+        raise MissingExtraError(
+            f"running LiteRT artifacts needs ai-edge-litert ({error})",
+            mend="pip install 'lepton-compress[litert]'",
+        ) from error
+    return _SessionRunner(
+        inputs=tuple(map(_spec, session.inputs)),
+        outputs=tuple(map(_spec, session.outputs)),
+        session=session,
+        path=path,
+    )
+
+
+def _spec(tensor: Tensor) -> TensorSpec:
+    """As the host sees it; the runner calls once for each sample, so that any batch will do."""
+    shape: tuple[int | str, ...] = tensor.shape
+    if shape and shape[0] == 1:
+        shape = ("batch", *shape[1:])
+    return TensorSpec(tensor.name, tensor.dtype.name, shape)
+
+
+def contents(path: Path) -> dict[str, dict[str, int]]:
+    """Operator type to element type of its first output to count."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    names = _named(schema.BuiltinOperator)
+    types = _named(schema.TensorType)
+    model = schema.Model.GetRootAs(path.read_bytes(), 0)
+    found: dict[str, dict[str, int]] = {}
+    for number in range(model.SubgraphsLength()):
+        graph = model.Subgraphs(number)
+        for index in range(graph.OperatorsLength()):
+            operator = graph.Operators(index)
+            code = model.OperatorCodes(operator.OpcodeIndex())
+            kind = names[max(code.BuiltinCode(), code.DeprecatedBuiltinCode())]
+            dtype = types[graph.Tensors(operator.Outputs(0)).Type()].lower()
+            counts = found.setdefault(kind, {})
+            counts[dtype] = counts.get(dtype, 0) + 1
+    return found
+
+
+def _named(kinds: type) -> dict[int, str]:
+    """Value to name of the schema's enumerations, which are classes of plain numbers."""
+    return {value: name for name, value in vars(kinds).items() if isinstance(value, int)}

@@ -1,0 +1,220 @@
+"""LiteRT's interpreter as every measurement opens it, on this machine and on others.
+
+This file is copied to devices and imported there by `profile/worker.py`: it needs Python 3.8,
+numpy and ai-edge-litert, and nothing of this package. `load` is what a worker calls; `settings`
+says what may be tuned.
+
+An artifact takes one sample a call, its pictures channels last, and, where the recipe asks for
+integer borders, integers. What is fed here is what the model takes: the host's part of the work
+(a transpose, a division by the scale) is done here and is part of the time.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from pathlib import Path
+from typing import Any
+
+PACKAGES = ("numpy", "ai_edge_litert.interpreter")
+
+MARK = b'{"lepton_compress":'
+"""How the metadata that the exporter leaves in the file begins."""
+
+
+class SessionError(Exception):
+    """LiteRT refuses a file or an input. `problem` is one clause, fit for a user."""
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(problem)
+        self.problem = problem
+
+
+class Tensor:
+    """An input or output as the interpreter knows it, and as the host sees it.
+
+    Attributes:
+        shape: of one sample, as the host sees it.
+        dtype: as the host sees it.
+        axes: to bring the host's axes into the tensor's order; None where they are.
+        scale, zero_point: of integers that the host sees as float; scale 0 where it does not.
+    """
+
+    def __init__(self, details: Any, about: Any) -> None:
+        import numpy as np
+
+        self.name: str = details["name"]
+        self.index: int = details["index"]
+        self.held = np.dtype(details["dtype"])
+        self.axes = about.get("permutation")
+        shape = [int(each) for each in details["shape"]]
+        if self.axes is not None:
+            shape = [shape[self.axes.index(axis)] for axis in range(len(shape))]
+        self.shape = tuple(shape)
+        self.dtype = np.dtype(about.get("dtype", self.held))
+        scale, zero_point = details["quantization"]
+        as_float = self.held.kind == "i" and scale and self.dtype.kind == "f"
+        self.scale, self.zero_point = (float(scale), int(zero_point)) if as_float else (0.0, 0)
+
+    def inward(self, array: Any) -> Any:
+        """What the interpreter is given for the host's array of one call."""
+        import numpy as np
+
+        if self.axes is not None:
+            array = array.transpose(self.axes)
+        if self.scale:
+            ends = np.iinfo(self.held)
+            levels = np.rint(array / self.scale) + self.zero_point
+            array = np.clip(levels, ends.min, ends.max)
+        return np.ascontiguousarray(array, dtype=self.held)
+
+    def outward(self, array: Any) -> Any:
+        """What the host gets of the interpreter's array."""
+        import numpy as np
+
+        if self.scale:
+            array = (array.astype(np.float32) - self.zero_point) * np.float32(self.scale)
+        if self.axes is not None:
+            array = array.transpose([self.axes.index(axis) for axis in range(array.ndim)])
+        return array.astype(self.dtype, copy=False)
+
+
+class Session:
+    """A loaded artifact."""
+
+    def __init__(self, path: str, settings: Any) -> None:
+        from ai_edge_litert import interpreter
+
+        kinds = interpreter.OpResolverType
+        if not Path(path).is_file():
+            raise SessionError("no such file" if not Path(path).exists() else "is no file")
+        try:
+            self._interpreter: Any = interpreter.Interpreter(
+                path,
+                num_threads=settings["num_threads"],
+                experimental_op_resolver_type=getattr(kinds, settings["op_resolver"]),
+            )
+            self._interpreter.allocate_tensors()
+        except Exception as error:  # its exceptions share no base class
+            raise SessionError(f"LiteRT cannot load it: {_clean(error)}") from error
+        # One interpreter holds one set of tensors: callers at the same time wait for each other.
+        self._turn = threading.Lock()
+        about = manual(Path(path))
+        self.inputs = [
+            Tensor(each, about.get("inputs", {}).get(each["name"], {}))
+            for each in self._interpreter.get_input_details()
+        ]
+        self.outputs = [
+            Tensor(each, about.get("outputs", {}).get(each["name"], {}))
+            for each in self._interpreter.get_output_details()
+        ]
+
+    def run(self, feeds: Any) -> list[Any]:
+        """The outputs, in the artifact's order, of inputs by name; samples one after the other.
+
+        Raises:
+            SessionError: the runtime refuses the arrays, or fails on them.
+        """
+        import numpy as np
+
+        calls = self._calls(feeds)
+        with self._turn:
+            made = [self._call(feeds, number) for number in range(calls)]
+        return (
+            made[0]
+            if calls == 1
+            else [
+                np.concatenate(parts)
+                for parts in zip(*made)  # noqa: B905 - Python 3.8 knows no `strict`
+            ]
+        )
+
+    def _call(self, feeds: Any, number: int) -> list[Any]:
+        """The outputs of one call, with the `number`-th samples of the feeds."""
+        for tensor in self.inputs:
+            array = feeds[tensor.name]
+            if tensor.shape:
+                size = tensor.shape[0]
+                array = array[number * size : (number + 1) * size]
+            self._interpreter.set_tensor(tensor.index, tensor.inward(array))
+        try:
+            self._interpreter.invoke()
+        except Exception as error:  # its exceptions share no base class
+            raise SessionError(f"LiteRT cannot run it: {_clean(error)}") from error
+        return [each.outward(self._interpreter.get_tensor(each.index)) for each in self.outputs]
+
+    def _calls(self, feeds: Any) -> int:
+        """How many calls the arrays are, after a look at whether they fit."""
+        names = [each.name for each in self.inputs]
+        if sorted(feeds) != sorted(names):
+            raise SessionError(
+                f"it takes {', '.join(names)}, and is given {', '.join(feeds) or 'nothing'}"
+            )
+        calls = set()
+        for tensor in self.inputs:
+            array = feeds[tensor.name]
+            if array.dtype != tensor.dtype:
+                raise SessionError(f"{tensor.name} is {tensor.dtype}, and is given {array.dtype}")
+            if not tensor.shape:
+                continue
+            size = tensor.shape[0]
+            if array.shape[1:] != tensor.shape[1:] or len(array) % size:
+                raise SessionError(
+                    f"{tensor.name} has the shape {tensor.shape}, and is given {array.shape}"
+                )
+            calls.add(len(array) // size)
+        if len(calls) > 1:
+            raise SessionError("its inputs are given for different numbers of samples")
+        return calls.pop() if calls else 1
+
+
+def load(path: Any, threads: int, changes: Any = None) -> Session:
+    """Open an artifact on exactly `threads` threads.
+
+    Args:
+        path: a .tflite file.
+        threads: how many threads compute one call.
+        changes: settings other than those of `settings(threads)`.
+
+    Raises:
+        SessionError: LiteRT cannot load the file.
+    """
+    return Session(str(path), {**settings(threads), **(changes or {})})
+
+
+def settings(threads: int) -> dict[str, Any]:
+    """How an interpreter is opened: `AUTO` computes with XNNPACK where it can."""
+    return {"num_threads": threads, "op_resolver": "AUTO"}
+
+
+def alternatives(threads: int) -> list[dict[str, Any]]:
+    """Changes to `settings` that may be faster, none with more than `threads` threads."""
+    found: list[dict[str, Any]] = [{"op_resolver": "BUILTIN_WITHOUT_DEFAULT_DELEGATES"}]
+    fewer = 1
+    while fewer < threads:
+        found.append({"num_threads": fewer})
+        fewer *= 2
+    return found
+
+
+def manual(path: Path) -> dict[str, Any]:
+    """What the exporter left in a file; empty in one of another maker.
+
+    It is looked for by how it begins, so that no reader of flatbuffers is needed on a device.
+    """
+    data = path.read_bytes()
+    place = data.find(MARK)
+    if place < 0:
+        return {}
+    end = data.find(b"\0", place)
+    text = data[place : end if end >= 0 else len(data)].decode("utf-8", errors="replace")
+    try:
+        found, _ = json.JSONDecoder().raw_decode(text)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _clean(error: Exception) -> str:
+    """What LiteRT said, on one line."""
+    return " ".join(str(error).split()).rstrip(".") or type(error).__name__
