@@ -21,7 +21,7 @@ from pydantic import Field, ValidationError
 
 from lepton_compress import registry
 from lepton_compress.budget import Name, Truth
-from lepton_compress.document import read_document, show
+from lepton_compress.document import read_document
 from lepton_compress.errors import RecipeError
 from lepton_compress.findings import explain
 from lepton_compress.registry import Params
@@ -130,13 +130,17 @@ def _read(file: Path, _changed: int) -> Device:
             where=document.where(("name",)),
             mend=f"rename one of the two, as in `name: {file.stem}`",
         )
-    plugin = registry.get("runtime", made.runtime)
+    try:
+        plugin = registry.get("runtime", made.runtime)
+    except RecipeError as error:
+        where = document.where(("runtime",))
+        raise RecipeError(error.problem, where=where, mend=error.mend) from error
     try:
         plugin.params.model_validate(made.options)
     except ValidationError as error:
         for key, problem, mend in explain(error, plugin.params, made.options):
             place = document.where(("options", *key))
-            raise RecipeError(f"{show(key)} {problem}", where=place, mend=mend) from error
+            raise RecipeError(problem, where=place, mend=mend) from error
     return made
 
 

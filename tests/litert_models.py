@@ -90,17 +90,21 @@ class Writer:
         return path
 
 
-def network(path: Path, channels: int = 8, odd: str = "") -> Path:
+def network(path: Path, channels: int = 8, odd: str = "", *, float_edges: bool = False) -> Path:
     """An int8 network: convolution, pooling, a dense layer and a softmax.
 
     Args:
         path: of the file.
         channels: of the convolution.
         odd: an operator of one input to put in front of the softmax, by the schema's name.
+        float_edges: whether inputs and outputs are float, and converted.
     """
     draw, made = np.random.default_rng(0), Writer()
     weights = draw.integers(-127, 128, (channels, 3, 3, 4), dtype=np.int8)
-    given = made.tensor("image", (1, 8, 8, 4), scale=0.02, zero=-3)
+    given = first = made.tensor("image", (1, 8, 8, 4), scale=0.02, zero=-3)
+    if float_edges:
+        first = made.tensor("pixels", (1, 8, 8, 4), "float32")
+        made.add("QUANTIZE", [first], [given])
     kernel = made.constant("net.conv.weight", weights, 0.01)
     bias = made.constant("net.conv.bias", np.arange(channels, dtype=np.int32), 0.0002)
     mapped = made.tensor("net.conv", (1, 8, 8, channels), scale=0.05, zero=-128)
@@ -130,15 +134,22 @@ def network(path: Path, channels: int = 8, odd: str = "") -> Path:
         scores = through
     out = made.tensor("probabilities", (1, 5), scale=1 / 256, zero=-128)
     made.add("SOFTMAX", [scores], [out], "SoftmaxOptions", beta=1.0)
-    return made.write(path, [given], [out])
+    if float_edges:
+        shares = made.tensor("shares", (1, 5), "float32")
+        made.add("DEQUANTIZE", [out], [shares])
+        out = shares
+    return made.write(path, [first], [out])
 
 
-def float_network(path: Path) -> Path:
-    """A dense layer in float."""
+def float_network(path: Path, *, integer_weights: bool = False) -> Path:
+    """A dense layer in float, or with weights in int8 alone."""
     made = Writer()
     given = made.tensor("image", (1, 12), "float32")
     draw = np.random.default_rng(0)
-    matrix = made.constant("dense.weight", draw.normal(size=(3, 12)).astype(np.float32))
+    weights: NDArray[Any] = draw.normal(size=(3, 12)).astype(np.float32)
+    if integer_weights:
+        weights = draw.integers(-127, 128, (3, 12), dtype=np.int8)
+    matrix = made.constant("dense.weight", weights, 0.01 if integer_weights else 0.0)
     shift = made.constant("dense.bias", np.zeros(3, np.float32))
     out = made.tensor("scores", (1, 3), "float32")
     made.add("FULLY_CONNECTED", [given, matrix, shift], [out], "FullyConnectedOptions")
