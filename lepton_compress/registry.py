@@ -41,6 +41,7 @@ BUILTIN: Mapping[tuple[str, str], str] = {
     ("step", "float16"): "lepton_compress.compress.float16:float16",
     ("step", "bfloat16"): "lepton_compress.compress.bfloat16:bfloat16",
     ("exporter", "onnx"): "lepton_compress.export.onnx:export_onnx",
+    ("exporter", "litert"): "lepton_compress.export.litert:export_litert",
     ("runtime", "onnxruntime-cpu"): "lepton_compress.targets.onnxruntime_cpu:onnxruntime_cpu",
     ("runtime", "ethos-u"): "lepton_compress.targets.ethos_u:ethos_u",
     ("runtime", "tflite-micro"): "lepton_compress.targets.tflite_micro:tflite_micro",

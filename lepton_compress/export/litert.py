@@ -1,0 +1,59 @@
+"""The exporter `litert`: a file that LiteRT (formerly TensorFlow Lite), its version for
+microcontrollers and the compilers of NPUs load."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from lepton_compress.artifacts import Model
+from lepton_compress.errors import MissingExtraError
+from lepton_compress.registry import Params, plugin
+
+
+class Litert(Params):
+    """How to write the file."""
+
+    batch: Annotated[int, Field(ge=1, le=1024)] = Field(
+        1, description="Samples that the file computes at once; its shapes are fixed."
+    )
+    layout: Literal["nhwc", "nchw"] = Field(
+        "nhwc",
+        description="Order of the axes of images at the border. `nhwc`: channels last, as LiteRT's "
+        "kernels compute; the file's metadata tells what was permuted. `nchw`: as the model has "
+        "them, at the price of a transposition.",
+    )
+    borders: Literal["float32", "int8"] = Field(
+        "float32",
+        description="`float32`: inputs and outputs as the ONNX artifact has them. `int8`: those of "
+        "a quantised model are integers, without a conversion inside.",
+    )
+    weights: Literal["float32", "float16", "dynamic", "int8"] = Field(
+        "float32",
+        description="Of layers that no step has quantised. `float16` and `int8` are made float "
+        "when the file is loaded; `dynamic` is int8, with activations quantised while it runs.",
+    )
+
+
+@plugin("exporter", "litert", Litert, evaluates="litert-cpu")
+def export_litert(model: Model, params: Litert, folder: Path) -> Path:
+    """One LiteRT file for a fixed batch, weights and scales as the graph has them.
+
+    Raises:
+        InputError: an operator has no counterpart in LiteRT, or a size besides the batch is open.
+        MissingExtraError: ai-edge-litert, whose schema is used, is not installed.
+    """
+    if importlib.util.find_spec("ai_edge_litert") is None:
+        raise MissingExtraError(
+            "ai-edge-litert is not installed",
+            where="exporter litert",
+            mend="pip install 'lepton-compress[litert]'",
+        )
+    from lepton_compress.export.flatbuffer.convert import convert
+
+    path = folder / "model.tflite"
+    path.write_bytes(convert(model, params))
+    return path
