@@ -345,14 +345,20 @@ def _improves(
         return artifact.bytes < base.bytes
     if recipe.select == "most_accurate":
         return _drop(artifact, recipe, measured) < _drop(base, recipe, measured)
-    profile = measured.profile_of(artifact, target)
+    profile, original = measured.profile_of(artifact, target), measured.profile_of(base, target)
+    if _untimed(profile) and _untimed(original):
+        return artifact.bytes < base.bytes
     if profile is None or profile.ratio is None or profile.ratio_interval is None:
         return False
-    original = measured.profile_of(base, target)
     reached = original.ratio if original and original.ratio is not None else 1.0
     # What the baseline differs by from itself is no gain.
     noise = abs((profile.noise or 1.0) - 1.0)
     return profile.ratio_interval[1] < reached and profile.ratio < reached * (1.0 - noise)
+
+
+def _untimed(profile: Profile | None) -> bool:
+    """Whether it is of a simulated device of which no time is told."""
+    return profile is not None and profile.fit is not None and not profile.latency
 
 
 def _rank(artifact: Artifact, target: str, recipe: Recipe, measured: Measured) -> tuple[float, ...]:
