@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
 
 from lepton_compress.artifacts import Model
 from lepton_compress.load import external
@@ -10,13 +13,23 @@ from lepton_compress.registry import Params, plugin
 
 
 class Onnx(Params):
-    """Takes no parameters yet."""
+    """What a call of the file computes."""
+
+    recurrent: Literal["sequence", "step"] = Field(
+        "sequence",
+        description="`step`: of a recurrent model, one frame a call: the states are inputs and "
+        "outputs, so that a device computes each frame once.",
+    )
 
 
 @plugin("exporter", "onnx", Onnx)
 def export_onnx(model: Model, params: Onnx, folder: Path) -> Path:
     """One ONNX file with a dynamic batch, its weights inside; those of a large graph beside it."""
     path = folder / "model.onnx"
+    if params.recurrent == "step":
+        from lepton_compress.export.stepwise import stepwise
+
+        model = stepwise(model)
     if model.folder is not None:
         external.keep(model.value, model.folder, path)
     else:
