@@ -78,6 +78,11 @@ STAGES = {
     # It brings old results up to date, which lack what follows from the rest.
     "report": {"report", "front", "outcomes"},
 }
+STAGES["export"].add("targets.frames")
+STAGES["preprocess"] |= {"export.comparable", "export.unrounded", "targets.frames"}
+STAGES["profile"].add("targets.frames")
+STAGES["predict"].add("targets.stepping")
+STAGES["explain"].add("targets.frames")
 """What a stage may import beside that: never another stage, only the helper modules named here."""
 
 COMPOSERS = ["job", "branches", "keys", "plan", "requirements", "plugins", "doctor", "cache"]
@@ -157,6 +162,13 @@ IMPLEMENTATIONS = {
     "compress.weight_only": {"numpy", "onnx", "torch"},
     "compress.weight_stream": {"numpy", "onnx"},
     "load.sound": {"numpy"},
+    "export.along_time": {"numpy", "onnx"},
+    "export.comparable": {"onnx"},
+    "export.framing": {"numpy", "onnx"},
+    "export.recurrence": {"numpy", "onnx"},
+    "export.rewriting": {"numpy", "onnx"},
+    "export.stepwise": {"onnx"},
+    "export.unrounded": {"numpy", "onnx"},
     "preprocess.mel": {"numpy"},
     "preprocess.tokens": {"numpy"},
     "profile.extras": {"numpy"},

@@ -1,7 +1,7 @@
-"""What each operator does to frames along an axis of time, and what computes the same for one frame.
+"""What each operator does to frames along an axis of time, and what computes the same for one.
 
-A rule is called where an input of the node has frames. It takes the node over, changed where it must
-be, and says where the frames of its outputs are; or it says why the node cannot work frame by frame.
+A rule is called where an input of the node has frames. It takes the node over, changed where it
+must be, and says where the frames of its outputs are; or why the node cannot work frame by frame.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import onnx
 from lepton_compress.export.rewriting import (
     LONG,
     Last,
-    Mixes,
+    MixingError,
     Rewriting,
     Sizes,
     Time,
@@ -37,15 +37,15 @@ def elementwise(node: onnx.NodeProto, on: Rewriting) -> None:
         if isinstance(kind, Time):
             found.add(on.time(node, index).at(kind.axis + rank - len(on.shape(node, name))))
         elif kind is not None:
-            raise Mixes(node, "joins every frame with the last one, which is not there yet")
+            raise MixingError(node, "joins every frame with the last one, which is not there yet")
     if len(found) != 1:
-        raise Mixes(node, "joins different frames")
+        raise MixingError(node, "joins different frames")
     (time,) = found
     for name in filter(None, node.input):
         if name not in on.held:
             shape = (1,) * rank + on.sizes(node, name)
             if shape[time.axis - rank] != 1:
-                raise Mixes(node, "has a value of its own for each place in the sequence")
+                raise MixingError(node, "has a value of its own for each place in the sequence")
     on.keep(copied(node), time)
 
 
@@ -60,9 +60,9 @@ def quantize(node: onnx.NodeProto, on: Rewriting) -> None:
     on.only(node, 0)
     time = on.time(node, lead=True)
     rank = len(on.shape(node, node.input[0]))
-    if math.prod(on.sizes(node, node.input[1])) > 1:
-        if attributes(node).get("axis", 1) % rank == time.axis:
-            raise Mixes(node, "has a scale of its own for each place in the sequence")
+    many = math.prod(on.sizes(node, node.input[1])) > 1
+    if many and attributes(node).get("axis", 1) % rank == time.axis:
+        raise MixingError(node, "has a scale of its own for each place in the sequence")
     on.keep(copied(node), time)
 
 
@@ -72,7 +72,7 @@ def normalised(node: onnx.NodeProto, on: Rewriting) -> None:
     time = on.time(node)
     rank = len(on.shape(node, node.input[0]))
     if attributes(node).get("axis", -1) % rank <= time.axis:
-        raise Mixes(node, "normalises over time")
+        raise MixingError(node, "normalises over time")
     on.keep(copied(node), time)
 
 
@@ -83,7 +83,7 @@ def over_one_axis(node: onnx.NodeProto, on: Rewriting) -> None:
     picks = node.op_type.startswith("Arg")
     over = held.get("axis", 0 if picks else -1) % len(on.shape(node, node.input[0]))
     if over == time.axis:
-        raise Mixes(node, "weighs frames against each other")
+        raise MixingError(node, "weighs frames against each other")
     gone = picks and not held.get("keepdims", 1) and over < time.axis
     on.keep(copied(node), time.at(time.axis - gone))
 
@@ -93,7 +93,7 @@ def by_channel(node: onnx.NodeProto, on: Rewriting) -> None:
     on.only(node, 0)
     time = on.time(node)
     if time.axis == 1:
-        raise Mixes(node, "has a factor of its own for each place in the sequence")
+        raise MixingError(node, "has a factor of its own for each place in the sequence")
     on.keep(copied(node), time)
 
 
@@ -108,7 +108,7 @@ def product(node: onnx.NodeProto, on: Rewriting) -> None:
         inner = rank - 1 - inner
     shift = len(on.shape(node, node.output[0])) - rank
     if time.axis == inner or shift < 0:
-        raise Mixes(node, "sums over frames")
+        raise MixingError(node, "sums over frames")
     on.keep(copied(node), time.at(time.axis + shift))
 
 
@@ -129,7 +129,7 @@ def reshape(node: onnx.NodeProto, on: Rewriting) -> None:
     ahead = math.prod(before[: time.axis]) * time.outer
     found = _where(after, ahead, on.frames)
     if found is None:
-        raise Mixes(node, "tears the frames apart")
+        raise MixingError(node, "tears the frames apart")
     if node.op_type != "Reshape":
         on.keep(copied(node), found)
         return
@@ -137,7 +137,7 @@ def reshape(node: onnx.NodeProto, on: Rewriting) -> None:
     wanted = [int(size) for size in sizes] if sizes is not None else []
     copies = [place for place, size in enumerate(wanted) if size == 0]
     if (time.axis in copies) != (found.axis in copies):
-        raise Mixes(node, "tears the frames apart")
+        raise MixingError(node, "tears the frames apart")
     if wanted[found.axis] > 0:
         wanted[found.axis] //= on.frames
     on.keep(on.with_constant(node, 1, wanted), found)
@@ -158,7 +158,7 @@ def moved(node: onnx.NodeProto, on: Rewriting) -> None:
     on.only(node, 0)
     time, given = on.time(node), on.constant(node, 1)
     if given is None:
-        raise Mixes(node, "drops whatever axis has one place, which time has in a step")
+        raise MixingError(node, "drops whatever axis has one place, which time has in a step")
     if node.op_type == "Unsqueeze":
         rank = len(on.shape(node, node.output[0]))
         added = {int(each) % rank for each in given}
@@ -167,7 +167,7 @@ def moved(node: onnx.NodeProto, on: Rewriting) -> None:
         return
     dropped = {int(each) % len(on.shape(node, node.input[0])) for each in given}
     if time.axis in dropped:
-        raise Mixes(node, "drops the axis of time")
+        raise MixingError(node, "drops the axis of time")
     on.keep(copied(node), time.at(time.axis - sum(each < time.axis for each in dropped)))
 
 
@@ -176,7 +176,7 @@ def concat(node: onnx.NodeProto, on: Rewriting) -> None:
     times = {on.time(node, index) for index in range(len(node.input))}
     rank = len(on.shape(node, node.output[0]))
     if len(times) != 1 or attributes(node)["axis"] % rank in {each.axis for each in times}:
-        raise Mixes(node, "puts sequences one behind the other")
+        raise MixingError(node, "puts sequences one behind the other")
     on.keep(copied(node), times.pop())
 
 
@@ -184,7 +184,7 @@ def split(node: onnx.NodeProto, on: Rewriting) -> None:
     """Along another axis than time."""
     time = on.time(node)
     if attributes(node).get("axis", 0) % len(on.shape(node, node.input[0])) == time.axis:
-        raise Mixes(node, "takes the sequence to pieces")
+        raise MixingError(node, "takes the sequence to pieces")
     on.keep(copied(node), time)
 
 
@@ -198,9 +198,9 @@ def sizes(node: onnx.NodeProto, on: Rewriting) -> None:
 
 def picked(node: onnx.NodeProto, on: Rewriting) -> None:
     """Of a shape, sizes of other axes than time."""
-    kind = on.held[node.input[0]] if node.input[0] in on.held else None
+    kind = on.held.get(node.input[0])
     if not isinstance(kind, Sizes) or node.op_type not in ("Gather", "Slice"):
-        raise Mixes(node, "uses the number of frames")
+        raise MixingError(node, "uses the number of frames")
     numbers = np.arange(math.prod(on.shape(node, node.input[0])))
     if node.op_type == "Gather":
         index = on.constant(node, 1)
@@ -208,10 +208,10 @@ def picked(node: onnx.NodeProto, on: Rewriting) -> None:
     else:
         start, stop, step = (on.constant(node, index) for index in (1, 2, 4))
         if start is None or stop is None:
-            raise Mixes(node, "uses the number of frames")
+            raise MixingError(node, "uses the number of frames")
         left = numbers[int(start[0]) : int(stop[0]) : 1 if step is None else int(step[0])]
     if kind.place in left:
-        raise Mixes(node, "uses the number of frames")
+        raise MixingError(node, "uses the number of frames")
     on.keep(copied(node), None)
 
 
@@ -222,7 +222,7 @@ def sliced(node: onnx.NodeProto, on: Rewriting) -> None:
     axis, shape = time.axis, on.shape(node, node.input[0])
     starts, ends = on.constant(node, 1), on.constant(node, 2)
     if starts is None or ends is None:
-        raise Mixes(node, "is of an operator set before 10")
+        raise MixingError(node, "is of an operator set before 10")
     axes, steps = on.constant(node, 3), on.constant(node, 4)
     over = [int(each) % len(shape) for each in (range(len(starts)) if axes is None else axes)]
     if axis not in over:
@@ -233,9 +233,9 @@ def sliced(node: onnx.NodeProto, on: Rewriting) -> None:
         int(starts[place]), int(ends[place]), 1 if steps is None else int(steps[place])
     ).indices(shape[axis])
     if step < 0:
-        raise Mixes(node, "turns time round")
+        raise MixingError(node, "turns time round")
     if step != 1 or stop != shape[axis] or start not in (0, stop - 1):
-        raise Mixes(node, "takes part of the sequence")
+        raise MixingError(node, "takes part of the sequence")
     first = starts.copy()
     first[place] = 0
     made = on.with_constant(node, 1, first)
@@ -257,8 +257,12 @@ def gather(node: onnx.NodeProto, on: Rewriting) -> None:
         return
     on.axis(node)
     index = on.constant(node, 1)
-    if index is None or index.size != 1 or int(index.reshape(-1)[0]) % shape[axis] != shape[axis] - 1:
-        raise Mixes(node, "picks a frame other than the last")
+    if (
+        index is None
+        or index.size != 1
+        or int(index.reshape(-1)[0]) % shape[axis] != shape[axis] - 1
+    ):
+        raise MixingError(node, "picks a frame other than the last")
     on.keep(on.with_constant(node, 1, np.zeros_like(index), index.dtype), Last())
 
 
@@ -271,7 +275,7 @@ def reduced(node: onnx.NodeProto, on: Rewriting) -> None:
     held = attributes(node)
     given = on.constant(node, 1) if len(node.input) > 1 else held.get("axes")
     if given is None:
-        raise Mixes(node, "reduces over the batch too")
+        raise MixingError(node, "reduces over the batch too")
     over = {int(each) % len(shape) for each in given}
     if axis not in over:
         shift = 0 if held.get("keepdims", 1) else sum(each < axis for each in over)
@@ -279,7 +283,7 @@ def reduced(node: onnx.NodeProto, on: Rewriting) -> None:
         return
     on.axis(node)
     if shape[axis] == LONG:
-        raise Mixes(node, "looks at all frames of a sequence that may be of any length")
+        raise MixingError(node, "looks at all frames of a sequence that may be of any length")
     made = copied(node)
     made.input[0] = on.window(node, axis, shape[axis])
     on.keep(made, Last())
@@ -291,24 +295,24 @@ def convolution(node: onnx.NodeProto, on: Rewriting) -> None:
     axis, held = on.axis(node, lead=True), attributes(node)
     spatial = axis - 2
     if spatial < 0:
-        raise Mixes(node, "sums over frames")
+        raise MixingError(node, "sums over frames")
     rank = len(on.shape(node, node.input[0])) - 2
     kernel = on.shape(node, node.input[1])[2:][spatial]
     reach = (kernel - 1) * list(held.get("dilations", [1] * rank))[spatial]
     pads = list(held.get("pads", [0] * (2 * rank)))
     if held.get("auto_pad", b"NOTSET") not in (b"NOTSET", b"VALID"):
-        raise Mixes(node, "pads by itself", "give the padding of the convolution in numbers")
+        raise MixingError(node, "pads by itself", "give the padding of the convolution in numbers")
     ahead = pads[spatial] + on.time(node, lead=True).lead
     if list(held.get("strides", [1] * rank))[spatial] != 1:
-        raise Mixes(node, "skips frames")
+        raise MixingError(node, "skips frames")
     if pads[rank + spatial] > 0:
-        raise Mixes(
+        raise MixingError(
             node,
             f"looks at {pads[rank + spatial]} later frames",
             "make it causal: pad on the left alone",
         )
     if ahead != reach:
-        raise Mixes(
+        raise MixingError(
             node,
             f"gives {reach - ahead} frames fewer than it takes",
             f"make it causal: pad {reach} frames on the left",
@@ -327,17 +331,17 @@ def pad(node: onnx.NodeProto, on: Rewriting) -> None:
     rank = len(on.shape(node, node.input[0]))
     width, value, axes = (on.constant(node, index) for index in (1, 2, 3))
     if width is None:
-        raise Mixes(node, "is of an operator set before 11")
+        raise MixingError(node, "is of an operator set before 11")
     over = [int(each) % rank for each in (range(rank) if axes is None else axes)]
     if axis not in over or attributes(node).get("mode", b"constant") != b"constant":
         if axis in over and (width[over.index(axis)] or width[len(over) + over.index(axis)]):
-            raise Mixes(node, "pads the sequence with frames of its own")
+            raise MixingError(node, "pads the sequence with frames of its own")
         on.keep(copied(node), Time(axis))
         return
     place = over.index(axis)
     before, behind = int(width[place]), int(width[len(over) + place])
     if before < 0 or behind or (before and value is not None and value.any()):
-        raise Mixes(node, "pads the sequence otherwise than with zeros in front")
+        raise MixingError(node, "pads the sequence otherwise than with zeros in front")
     left = width.copy()
     left[place] = 0
     on.keep(on.with_constant(node, 1, left), Time(axis, before))

@@ -11,8 +11,8 @@ from onnx import TensorProto, helper
 
 from lepton_compress.export.rewriting import attributes, copied
 
-_MOVES = ("Concat", "Gather", "Identity", "Reshape", "Slice", "Split", "Squeeze", "Transpose")
-_MOVES += ("Unsqueeze",)
+_MOVES = {"Concat", "Gather", "Identity", "Reshape", "Slice", "Split", "Squeeze"}
+_MOVES |= {"Transpose", "Unsqueeze"}
 _FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE)
 
 
@@ -34,7 +34,7 @@ class Framing:
 
 
 def find(model: onnx.ModelProto, name: str, shape: tuple[int, ...]) -> Framing | None:
-    """The framing behind an input (batch, samples), the first that all else follows from; None if
+    """The framing behind an input (batch, samples), the last that all else follows from; None if
     there is none."""
     moved, nodes = {name}, list[onnx.NodeProto]()
     for node in model.graph.node:
@@ -44,7 +44,7 @@ def find(model: onnx.ModelProto, name: str, shape: tuple[int, ...]) -> Framing |
             moved.update(node.output)
             nodes.append(node)
     numbers = _numbers(model, nodes, name, shape)
-    for value, places in numbers.items():
+    for value, places in reversed(numbers.items()):
         framed = _framed(places)
         if framed is None:
             continue

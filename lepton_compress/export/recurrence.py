@@ -9,7 +9,7 @@ from onnx import helper, numpy_helper
 from lepton_compress.export.rewriting import (
     MANY,
     Last,
-    Mixes,
+    MixingError,
     Rewriting,
     Time,
     attributes,
@@ -30,17 +30,17 @@ def recurrent(node: onnx.NodeProto, on: Rewriting) -> None:
     axis = on.axis(node)
     direction = held.get("direction", b"forward").decode()
     if direction != "forward":
-        raise Mixes(
+        raise MixingError(
             node,
             f"runs {'backwards' if direction == 'reverse' else 'both ways'} in time",
             "train the model with a forward recurrence",
         )
     if axis != (1 if held.get("layout", 0) else 0):
-        raise Mixes(node, "does not run along the frames of the input")
+        raise MixingError(node, "does not run along the frames of the input")
     made = copied(node)
     made.input.extend([""] * (_CELL + 1 - len(made.input)))
     if made.input[_LENGTHS]:
-        raise Mixes(node, "takes lengths of sequences", "export it without `sequence_lens`")
+        raise MixingError(node, "takes lengths of sequences", "export it without `sequence_lens`")
     made.output.extend([""] * (3 - len(made.output)))
     hidden = int(held["hidden_size"])
     shape = [MANY, 1, hidden] if held.get("layout", 0) else [1, MANY, hidden]
@@ -48,7 +48,7 @@ def recurrent(node: onnx.NodeProto, on: Rewriting) -> None:
     for place in range(2 if cells else 1):
         given = made.input[_HIDDEN + place]
         if given and not _zero(given, on):
-            raise Mixes(node, "starts from a state that is not zero", "start it from zeros")
+            raise MixingError(node, "starts from a state that is not zero", "start it from zeros")
         state = on.state(on.dtypes[node.input[0]], shape)
         made.input[_HIDDEN + place] = state.input
         if made.output[1 + place]:  # used inside the graph, too
@@ -56,7 +56,9 @@ def recurrent(node: onnx.NodeProto, on: Rewriting) -> None:
             on.held[name] = Last()
         else:
             name = made.output[1 + place] = f"step/{state.output}"
-        on.after.append(helper.make_node("Identity", [name], [state.output], f"step/{state.output}"))
+        on.after.append(
+            helper.make_node("Identity", [name], [state.output], f"step/{state.output}")
+        )
     for last in range(len(made.input) - 1, -1, -1):
         if made.input[last]:
             break

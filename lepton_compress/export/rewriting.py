@@ -63,7 +63,7 @@ class State:
     source: str | None = None
 
 
-class Mixes(Exception):
+class MixingError(Exception):
     """A node looks at frames in a way that a step cannot. `reason` is a clause about the node."""
 
     def __init__(self, node: onnx.NodeProto, reason: str, mend: str = "") -> None:
@@ -115,49 +115,51 @@ class Rewriting:
         """
         found = self.held.get(node.input[index]) if index < len(node.input) else None
         if not isinstance(found, Time):
-            raise Mixes(node, "has frames where a constant is expected")
+            raise MixingError(node, "has frames where a constant is expected")
         if found.lead and not lead:
-            raise Mixes(node, "takes frames with padding in front, which only a convolution may")
+            raise MixingError(
+                node, "takes frames with padding in front, which only a convolution may"
+            )
         return found
 
     def axis(self, node: onnx.NodeProto, index: int = 0, *, lead: bool = False) -> int:
         """As `time`, of an axis that holds nothing else."""
         found = self.time(node, index, lead=lead)
         if (found.outer, found.inner) != (1, 1):
-            raise Mixes(node, "works along an axis that holds more than time")
+            raise MixingError(node, "works along an axis that holds more than time")
         return found.axis
 
     def only(self, node: onnx.NodeProto, *indices: int) -> None:
         """Refuse frames in any input but these."""
         for index, name in enumerate(node.input):
             if index not in indices and name in self.held:
-                raise Mixes(node, "joins frames with frames, as attention does")
+                raise MixingError(node, "joins frames with frames, as attention does")
 
     def shape(self, node: onnx.NodeProto, name: str) -> tuple[int, ...]:
         """Of a value in the whole-sequence graph."""
         found = self.shapes.get(name)
         if found is None or 0 in found:
-            raise Mixes(node, f"works on {name!r}, whose shape is not known")
+            raise MixingError(node, f"works on {name!r}, whose shape is not known")
         return found
 
     def sizes(self, node: onnx.NodeProto, name: str) -> tuple[int, ...]:
         """As `shape`, of a value that may be a scalar or empty."""
         found = self.shapes.get(name)
         if found is None:
-            raise Mixes(node, f"works on {name!r}, whose shape is not known")
+            raise MixingError(node, f"works on {name!r}, whose shape is not known")
         return found
 
     def constant(self, node: onnx.NodeProto, index: int) -> np.ndarray | None:
         """The values of an input; None if it has no such input.
 
         Raises:
-            Mixes: they are computed.
+            MixingError: they are computed.
         """
         if index >= len(node.input) or not node.input[index]:
             return None
         tensor = self.constants.get(node.input[index])
         if tensor is None:
-            raise Mixes(node, f"has a computed {node.input[index]!r}, which is not followed")
+            raise MixingError(node, f"has a computed {node.input[index]!r}, which is not followed")
         return numpy_helper.to_array(tensor)
 
     def keep(self, node: onnx.NodeProto, *kinds: Kind | None) -> None:
@@ -169,7 +171,11 @@ class Rewriting:
                 self.held[name] = kind
 
     def with_constant(
-        self, node: onnx.NodeProto, index: int, values: Sequence[int] | np.ndarray, dtype: Any = None
+        self,
+        node: onnx.NodeProto,
+        index: int,
+        values: Sequence[int] | np.ndarray,
+        dtype: Any = None,
     ) -> onnx.NodeProto:
         """A copy of a node with other values of one input."""
         made = copied(node)
@@ -186,25 +192,23 @@ class Rewriting:
         """A new state; `MANY` in its shape is the batch."""
         number = len(self.states)
         sizes = tuple(self.batch if size == MANY else int(size) for size in shape)
-        self.states.append(
-            State(f"state_{number}", f"next_state_{number}", dtype, sizes, source)
-        )
+        self.states.append(State(f"state_{number}", f"next_state_{number}", dtype, sizes, source))
         return self.states[-1]
 
     def window(self, node: onnx.NodeProto, axis: int, size: int) -> str:
         """The last `size` frames of a node's first input, the newest one included: the name of a
         value whose other frames are kept as a state."""
-        name = node.input[0]
+        name = str(node.input[0])
         if size <= 1:
             return name
         shape = list(self.shape(node, name))
         shape[axis] = size - 1
         kept = self.state(self.dtypes[name], shape)
         whole = f"step/window_{len(self.states) - 1}"
-        self.nodes.append(
-            helper.make_node("Concat", [kept.input, name], [whole], whole, axis=axis)
-        )
-        bounds = [self.add(np.array([each], np.int64)) for each in (1, np.iinfo(np.int64).max, axis)]
+        self.nodes.append(helper.make_node("Concat", [kept.input, name], [whole], whole, axis=axis))
+        bounds = [
+            self.add(np.array([each], np.int64)) for each in (1, np.iinfo(np.int64).max, axis)
+        ]
         self.after.append(
             helper.make_node("Slice", [whole, *bounds], [kept.output], f"{whole}/keep")
         )

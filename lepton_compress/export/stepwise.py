@@ -23,7 +23,16 @@ from lepton_compress.export import framing
 from lepton_compress.export.along_time import RULES, picked
 from lepton_compress.export.framing import Framing
 from lepton_compress.export.recurrence import RECURRENT, recurrent
-from lepton_compress.export.rewriting import LONG, MANY, Last, Mixes, Rewriting, Sizes, Time, copied
+from lepton_compress.export.rewriting import (
+    LONG,
+    MANY,
+    Last,
+    MixingError,
+    Rewriting,
+    Sizes,
+    Time,
+    copied,
+)
 from lepton_compress.load import forms
 from lepton_compress.targets.frames import METADATA, VERSION
 
@@ -43,13 +52,13 @@ def stepwise(model: Model) -> Model:
     if model.folder is not None:
         raise InputError("is too large to be rewritten for one frame", where="model", mend=_MEND)
     shapes, dtypes = _measured(model)
-    best: tuple[int, Mixes | None] = (-1, None)
+    best: tuple[int, MixingError | None] = (-1, None)
     for spec, axis, framed in _seeds(model, shapes):
         on = Rewriting(model.value, shapes, dtypes, spec.shape[0])
         try:
             _walk(model.value, on, spec, axis, framed)
             outputs = _outputs(model, on)
-        except Mixes as refused:
+        except MixingError as refused:
             best = max(best, (len(on.nodes), refused), key=lambda each: each[0])
             continue
         if on.states:
@@ -63,7 +72,7 @@ def stepwise(model: Model) -> Model:
     )
 
 
-def _told(refused: Mixes) -> InputError:
+def _told(refused: MixingError) -> InputError:
     node = refused.node
     return InputError(
         f"{node.name or node.output[0]} ({node.op_type}) {refused.reason}, "
@@ -93,9 +102,9 @@ def _measured(model: Model) -> tuple[dict[str, tuple[int, ...]], dict[str, str]]
     for value in [*inferred.value_info, *inferred.input, *inferred.output]:
         spec = forms.spec(value)
         dtypes[spec.name] = spec.dtype
-        if value.type.tensor_type.HasField("shape"):
-            if all(isinstance(size, int) for size in spec.shape):
-                shapes[spec.name] = tuple(int(size) for size in spec.shape)
+        known = all(isinstance(size, int) for size in spec.shape)
+        if known and value.type.tensor_type.HasField("shape"):
+            shapes[spec.name] = tuple(int(size) for size in spec.shape)
     for tensor in probe.graph.initializer:
         shapes[tensor.name] = tuple(tensor.dims)
     return shapes, dtypes
@@ -133,7 +142,7 @@ def _walk(
             continue
         kinds = [on.held.get(name) for name in node.input]
         if any(set(_captured(each)) & set(on.held) for each in node.attribute):
-            raise Mixes(node, "has branches that look at frames")
+            raise MixingError(node, "has branches that look at frames")
         if any(isinstance(kind, Sizes) for kind in kinds):
             picked(node, on)
         elif not any(isinstance(kind, Time) for kind in kinds):
@@ -143,7 +152,7 @@ def _walk(
         elif node.op_type in RULES:
             RULES[node.op_type](node, on)
         else:
-            raise Mixes(node, "is not known to work on each frame by itself")
+            raise MixingError(node, "is not known to work on each frame by itself")
 
 
 def _captured(attribute: onnx.AttributeProto) -> list[str]:
@@ -199,9 +208,9 @@ def _outputs(model: Model, on: Rewriting) -> list[dict[str, Any]]:
                 mend=_MEND,
             )
         if isinstance(kind, Sizes):
-            raise Mixes(maker, "uses the number of frames")
+            raise MixingError(maker, "uses the number of frames")
         if isinstance(kind, Time) and kind != Time(kind.axis):
-            raise Mixes(maker, "gives frames that are not along an axis of their own")
+            raise MixingError(maker, "gives frames that are not along an axis of their own")
         axis = kind.axis if isinstance(kind, Time) else None
         found.append(
             {"name": spec.name, "dtype": spec.dtype, "shape": list(spec.shape), "axis": axis}

@@ -1,18 +1,23 @@
-"""A graph without the rounding of its activations, for comparisons: the last bits of a sum, which
-depend on how much is computed at once, can turn the rounding of an integer model, and dynamic
-quantisation rounds each call by its own range. Weights stay what they are, dequantised."""
+"""A graph without the rounding of its activations, for comparisons.
+
+The last bits of a sum, which depend on how much is computed at once, can turn the rounding of an
+integer model; dynamic quantisation rounds each call by its own range; and where float16 is computed
+in float32, what is rounded is the runtime's choice. Weights stay what they are, in float32.
+"""
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import numpy as np
 import onnx
-from onnx import helper, numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 
 from lepton_compress.artifacts import Model
-from lepton_compress.export.rewriting import copied
+from lepton_compress.export.rewriting import attributes, copied, put
 from lepton_compress.load import forms
+from lepton_compress.targets.frames import METADATA
 
 ROUNDING = {"DynamicQuantizeLinear", "DynamicQuantizeLSTM", "QuantizeLinear"}
 _HEAD = 8
@@ -21,7 +26,7 @@ _HEAD = 8
 
 def rounds(graph: onnx.ModelProto) -> bool:
     """Whether a graph rounds activations."""
-    return any(node.op_type in ROUNDING for node in graph.graph.node)
+    return any(node.op_type in ROUNDING or _halves(node) for node in graph.graph.node)
 
 
 def unrounded(model: Model) -> Model:
@@ -35,7 +40,7 @@ def unrounded(model: Model) -> Model:
     held = {each.name: numpy_helper.to_array(each) for each in graph.initializer}
     passed: dict[str, str] = {}  # what a quantiser gives to the float value behind it
     dynamic = set[str]()
-    nodes, added = [], {}
+    nodes, added = list[onnx.NodeProto](), dict[str, Any]()
     for node in graph.node:
         if node.op_type == "QuantizeLinear" and node.input[0] not in held:
             passed[node.output[0]] = f"{node.output[0]}/clipped"
@@ -61,6 +66,7 @@ def unrounded(model: Model) -> Model:
     del graph.node[:], graph.value_info[:]
     graph.node.extend(left)
     graph.initializer.extend(numpy_helper.from_array(each, name) for name, each in added.items())
+    _widen(made)
     return Model("graph", made, *forms.signature(made))
 
 
@@ -79,7 +85,9 @@ def _clip(node: onnx.NodeProto, held: Any, added: Any) -> onnx.NodeProto:
     bounds = []
     for end in (ends.min, ends.max):
         bounds.append(f"{name}/{end}")
-        added[bounds[-1]] = ((end - zero.astype(np.float32)) * scale).reshape(()).astype(scale.dtype)
+        added[bounds[-1]] = (
+            ((end - zero.astype(np.float32)) * scale).reshape(()).astype(scale.dtype)
+        )
     return helper.make_node("Clip", [node.input[0], *bounds], [name], node.name)
 
 
@@ -98,3 +106,34 @@ def _float_lstm(node: onnx.NodeProto, held: Any, added: Any) -> onnx.NodeProto:
         made.input[1 + place] = f"{node.name}/{name}"
     del made.input[_HEAD:]
     return made
+
+
+def _halves(node: onnx.NodeProto) -> bool:
+    """Whether a node brings what it takes to float16."""
+    return node.op_type == "Cast" and attributes(node)["to"] == TensorProto.FLOAT16
+
+
+def _widen(model: onnx.ModelProto) -> None:
+    """Compute in float32 what is computed in float16, states included; other inputs of that type
+    would have to be fed otherwise, so that such a graph is left as it is."""
+    graph, half = model.graph, TensorProto.FLOAT16
+    held = next((each for each in model.metadata_props if each.key == METADATA), None)
+    about = json.loads(held.value) if held else {"states": [], "outputs": []}
+    states = {each["input"] for each in about["states"]}
+    own = [value for value in graph.input if value.name not in states]
+    if any(value.type.tensor_type.elem_type == half for value in own):
+        return
+    for value in [*graph.input, *graph.output]:
+        if value.type.tensor_type.elem_type == half:
+            value.type.tensor_type.elem_type = TensorProto.FLOAT
+    for tensor in graph.initializer:
+        if tensor.data_type == half:
+            wide = numpy_helper.to_array(tensor).astype(np.float32)
+            tensor.CopyFrom(numpy_helper.from_array(wide, tensor.name))
+    for node in graph.node:
+        if _halves(node):
+            put(node, "to", TensorProto.FLOAT)
+    for each in [*about["states"], *about["outputs"]]:
+        each["dtype"] = "float32" if each["dtype"] == "float16" else each["dtype"]
+    if held is not None:
+        held.value = json.dumps(about, sort_keys=True)

@@ -52,7 +52,9 @@ class Frames:
     def __init__(self, run: Any, names: Any, about: Any, batch: int) -> None:
         self._run, self._names, self._about = run, list(names), about
         self._states = zeros(about, batch)
-        self._kept = [(self._names.index(each["output"]), each["input"]) for each in about["states"]]
+        self._kept = [
+            (self._names.index(each["output"]), each["input"]) for each in about["states"]
+        ]
         self._given = [self._names.index(each["name"]) for each in about["outputs"]]
 
     def lead(self, elements: Any) -> None:
@@ -73,17 +75,17 @@ class Stepped:
     """A step model that takes whole sequences.
 
     Args:
-        session: has `run(feeds)`, which gives the outputs in the order of `names`.
+        call: one call: inputs by name to outputs in the order of `names`.
         names: of the file's outputs, in its order.
         about: what `read` gave.
     """
 
-    def __init__(self, session: Any, names: Any, about: Any) -> None:
-        self.session, self.about, self.names = session, about, list(names)
+    def __init__(self, call: Any, names: Any, about: Any) -> None:
+        self.call, self.about, self.names = call, about, list(names)
 
     def start(self, batch: int) -> Frames:
         """The states at the start of sequences."""
-        return Frames(self.session.run, self.names, self.about, batch)
+        return Frames(self.call, self.names, self.about, batch)
 
     def run(self, feeds: Any) -> list[Any]:
         """The outputs, in the order of `about`: after the last frame, or of every frame along the
@@ -125,7 +127,7 @@ def parts(sequence: Any, frame: Any) -> Any:
 def count(sequence: Any, frame: Any) -> int:
     """How many calls a sequence takes."""
     length: int = sequence.shape[frame["axis"]]
-    return max(0, (length - frame["lead"]) // frame["step"])
+    return max(0, (length - int(frame["lead"])) // int(frame["step"]))
 
 
 def zeros(about: Any, batch: int) -> dict[str, Any]:

@@ -97,7 +97,7 @@ def load(path: Any, threads: int, changes: Any = None) -> Any:
     """
     session = opened(path, threads, changes)
     about = session.steps
-    return session if about is None else frames().Stepped(session, session.names, about)
+    return session if about is None else frames().Stepped(session.run, session.names, about)
 
 
 def opened(path: Any, threads: int, changes: Any = None) -> Session:

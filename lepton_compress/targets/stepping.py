@@ -65,7 +65,7 @@ def stepped(runner: Runner, about: Mapping[str, Json], where: str) -> SteppedRun
             TensorSpec(each["name"], each["dtype"], tuple(each["shape"]))
             for each in about["outputs"]
         )
-        model = Stepped(runner, [spec.name for spec in runner.outputs], about)
+        model = Stepped(runner.run, [spec.name for spec in runner.outputs], about)
         model.start(1)
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"lacks what it says of its steps ({error})", where=where) from error
