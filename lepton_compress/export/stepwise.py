@@ -53,6 +53,7 @@ def stepwise(model: Model) -> Model:
         raise InputError("is too large to be rewritten for one frame", where="model", mend=_MEND)
     shapes, dtypes = _measured(model)
     best: tuple[int, MixingError | None] = (-1, None)
+    forgetful = False
     for spec, axis, framed in _seeds(model, shapes):
         on = Rewriting(model.value, shapes, dtypes, spec.shape[0])
         try:
@@ -63,7 +64,8 @@ def stepwise(model: Model) -> Model:
             continue
         if on.states:
             return _assembled(model, on, spec, axis, framed, outputs)
-    if best[1] is not None:
+        forgetful = True
+    if best[1] is not None and not forgetful:
         raise _told(best[1])
     raise InputError(
         "keeps nothing from frame to frame: there is no recurrent layer over an input's frames",
