@@ -79,6 +79,11 @@ STAGES = {
     # It brings old results up to date, which lack what follows from the rest.
     "report": {"report", "front", "outcomes", "readings"},
 }
+STAGES["export"].add("targets.frames")
+STAGES["preprocess"] |= {"export.comparable", "export.unrounded", "targets.frames"}
+STAGES["profile"].add("targets.frames")
+STAGES["predict"].add("targets.stepping")
+STAGES["explain"].add("targets.frames")
 """What a stage may import beside that: never another stage, only the helper modules named here."""
 
 COMPOSERS = ["job", "branches", "keys", "plan", "requirements", "plugins", "doctor", "cache"]
@@ -176,6 +181,14 @@ IMPLEMENTATIONS = {
     "export.flatbuffer.trace": {"numpy", "onnx", "onnxruntime"},
     "export.flatbuffer.weights": {"numpy"},
     "load.sound": {"numpy"},
+    "export.along_time": {"numpy", "onnx"},
+    "export.comparable": {"onnx"},
+    "export.framing": {"numpy", "onnx"},
+    "export.recurrence": {"numpy", "onnx"},
+    "export.rewriting": {"numpy", "onnx"},
+    "export.stepwise": {"onnx"},
+    "export.unrounded": {"numpy", "onnx"},
+    "export.windows": {"numpy", "onnx"},
     "preprocess.mel": {"numpy"},
     "preprocess.tokens": {"numpy"},
     "profile.extras": {"numpy"},
