@@ -71,6 +71,7 @@ STAGES = {
         "load.pictures",
         "load.sound",
         "load.text",
+        "targets.litert_session",
         "targets.runner",
     },
     # It reads a run and its recipe's data as those who wrote and used them do.
