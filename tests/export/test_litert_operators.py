@@ -324,7 +324,7 @@ def test_largest(tmp_path: Path) -> None:
 @pytest.mark.parametrize("factors", [(1.0, 1.0), (0.5, 2.0)])
 def test_dense(turned: int, factors: tuple[float, float], tmp_path: Path) -> None:
     weight = floats(5, 8) if turned else floats(8, 5)
-    options = {"transB": turned, "alpha": factors[0], "beta": factors[1]}
+    options: dict[str, Any] = {"transB": turned, "alpha": factors[0], "beta": factors[1]}
     compare(*case("Gemm", floats(2, 8), constants=(weight, floats(5)), **options), tmp_path)
 
 
@@ -440,7 +440,10 @@ class TestRefused:
             bits=4,
             block_size=32,
         )
-        held = {"packed": np.zeros((4, 1, 16), np.uint8), "scales": np.ones(4, np.float32)}
+        held: Feeds = {
+            "packed": np.zeros((4, 1, 16), np.uint8),
+            "scales": np.ones(4, np.float32),
+        }
         with pytest.raises(InputError, match=r"node dense: MatMulNBits.*quantize_dynamic"):
             written(graph_of([node], {"x": floats(2, 32)}, held), tmp_path)
 
