@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 QUANTISE = "quantise it to int8, weights and activations, as `quantize` does"
-_EDGE = "let the model take and give integers, so that nothing is converted on the device"
+_EDGE = "let the artifact take and give integers: `litert: {borders: int8}` among the exports"
 _BEHIND = "move it out of the model, into what prepares the inputs or reads the outputs"
 _BY_TYPE = {
     **dict.fromkeys(("GELU", "ELU", "SELU", "SOFTPLUS"), "use ReLU, ReLU6 or hard-swish"),

@@ -90,6 +90,10 @@ def fit(path: Path, params: EthosU) -> Fit:
         fallback(each, reasons.get(each.name, ""), original(each, before)) for each in left
     )
     asked["clock_hz"] = number(summary, "core_clock")
+    if len(left) == len(after):
+        # Vela gives zeros for what it leaves alone.
+        problem, many = _nothing(fallbacks), len(before)
+        return Fit(tool, asked, operators=many, fallbacks=fallbacks, problem=problem)
     return Fit(
         tool,
         asked,
@@ -100,7 +104,6 @@ def fit(path: Path, params: EthosU) -> Fit:
         fallbacks=fallbacks,
         layers=layers,
         figures={**figures(summary), "compiled_bytes": compiled},
-        problem=_nothing(fallbacks) if len(left) == len(after) else "",
     )
 
 
