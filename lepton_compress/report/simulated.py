@@ -31,6 +31,11 @@ class Row:
     time: str
     reason: str
 
+    @property
+    def fits(self) -> bool:
+        """Whether nothing speaks against it."""
+        return self.reason.partition(";")[0] == FITS
+
 
 def profiles(result: RunResult, target: str) -> list[Profile]:
     """The profiles of a target that is simulated; empty for one that is measured."""
@@ -64,8 +69,14 @@ def rows(result: RunResult, target: str) -> Iterator[Row]:
             flash=_bytes(fit.flash if fit else None),
             coverage=coverage(fit),
             time=show_seconds(each.latency["p50"]) if each.latency else _UNKNOWN,
-            reason=each.reason or FITS,
+            reason=each.reason or FITS + _note(fit),
         )
+
+
+def _note(fit: Fit | None) -> str:
+    """What its tool has to say beside figures."""
+    said = fit.figures.get("note") if fit else None
+    return f"; {said}" if isinstance(said, str) else ""
 
 
 def coverage(fit: Fit | None) -> str:
@@ -96,7 +107,7 @@ def lines(result: RunResult, target: str) -> Iterator[str]:
     for each in rows(result, target):
         said = f"{each.variant}: RAM {each.ram}, flash {each.flash}"
         said += f", {each.coverage} operators on the device" if each.coverage else ""
-        yield said + ("" if each.reason == FITS else f"; {each.reason}")
+        yield said + each.reason.removeprefix(FITS) if each.fits else f"{said}; {each.reason}"
     # Of what does not fit, the reason has been told.
     bad = {_name(result, each) for each in profiles(result, target) if each.reason}
     found = [each for each in fallbacks(result, target) if each[0] not in bad]
