@@ -49,6 +49,9 @@ def graph_of(
     made = onnx.shape_inference.infer_shapes(
         helper.make_model(graph, opset_imports=opsets, ir_version=10)
     )
+    for value in made.graph.output:
+        if not value.type.tensor_type.elem_type:  # of a contributed operator
+            value.type.tensor_type.elem_type = onnx.TensorProto.FLOAT
     return Model("graph", made, *signature(made))
 
 

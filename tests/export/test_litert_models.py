@@ -28,6 +28,8 @@ SHAPES: dict[str, tuple[str, tuple[int, ...]]] = {
     "dense_autoencoder": ("features", (640,)),
     "text_cnn": ("ids", (64,)),
     "sentiment_transformer": ("ids", (64,)),
+    "keyword_gru": ("features", (49, 40)),
+    "keyword_lstm": ("features", (49, 40)),
 }
 IMAGES = ["digits_cnn", "resnet8", "mobilenet_v1_025", "keyword_dscnn", "dense_autoencoder"]
 SMALL = {"RESHAPE", "QUANTIZE", "DEQUANTIZE", "PAD"}

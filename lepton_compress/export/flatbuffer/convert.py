@@ -17,6 +17,7 @@ from lepton_compress.export.flatbuffer import (
     movement_operators,
     pool_operators,
     product_operators,
+    recurrent_operators,
     reduction_operators,
 )
 from lepton_compress.export.flatbuffer.builder import Scale, options, pack
@@ -34,6 +35,7 @@ OPERATORS: dict[str, Convert] = {
     **movement_operators.OPERATORS,
     **pool_operators.OPERATORS,
     **product_operators.OPERATORS,
+    **recurrent_operators.OPERATORS,
     **reduction_operators.OPERATORS,
 }
 """ONNX operator to what converts it."""

@@ -3,7 +3,8 @@ representation into another."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -62,14 +63,21 @@ class Converter:
         self.users = graph.users()
         self.kinds = spread(graph)
         self.subgraphs = [Subgraph()]
+        self.subgraph = self.subgraphs[0]
         self.slots: dict[str, Slot] = {}
         self.absorbed: set[str] = set()
         self._cache: dict[tuple[Any, ...], int] = {}
 
-    @property
-    def subgraph(self) -> Subgraph:
-        """The main one."""
-        return self.subgraphs[0]
+    @contextlib.contextmanager
+    def inside(self, name: str) -> Iterator[Subgraph]:
+        """A subgraph of its own, which operators are added to until the block ends."""
+        outer, cache = self.subgraph, self._cache
+        self.subgraph, self._cache = Subgraph(name), {}
+        self.subgraphs.append(self.subgraph)
+        try:
+            yield self.subgraph
+        finally:
+            self.subgraph, self._cache = outer, cache
 
     # Values
 

@@ -41,10 +41,11 @@ class Layout:
     def fitted(self, shape: Shape) -> Layout | None:
         """The same memory, its factors split at the borders of a shape's axes; None where an axis
         would begin inside of a factor that it does not divide."""
+        given = self._merged()
         wanted = [size for size in shape if size != 1]
         pieces: list[list[int]] = []
         left = 1  # still missing of the current axis
-        for factor in self.factors:
+        for factor in given.factors:
             split, rest = [], factor
             while rest > 1:
                 left = wanted.pop(0) if left == 1 and wanted else left
@@ -55,8 +56,21 @@ class Layout:
                 rest, left = rest // step, left // step
             pieces.append(split)
         starts = [sum(map(len, pieces[:place])) for place in range(len(pieces))]
-        order = [starts[each] + part for each in self.order for part in range(len(pieces[each]))]
+        order = [starts[each] + part for each in given.order for part in range(len(pieces[each]))]
         return Layout(tuple(size for split in pieces for size in split), tuple(order))
+
+    def _merged(self) -> Layout:
+        """The same, with factors as one that follow each other in memory, too."""
+        ranks = {place: index for index, place in enumerate(self.order)}
+        runs: list[list[int]] = []
+        for place in range(len(self.factors)):
+            if runs and ranks[place] == ranks[place - 1] + 1:
+                runs[-1].append(place)
+            else:
+                runs.append([place])
+        first = [ranks[run[0]] for run in runs]
+        factors = tuple(math.prod(self.factors[place] for place in run) for run in runs)
+        return Layout(factors, tuple(sorted(range(len(runs)), key=first.__getitem__)))
 
     def axes(self, shape: Shape) -> list[list[int]] | None:
         """For each axis of a shape the places of its factors; None if they do not fit."""

@@ -153,13 +153,17 @@ def _recurrent(graph: Graph, node: Node) -> Node:
         )
         # (directions, inputs, gates) here, (directions, gates, inputs) of a float LSTM.
         integers = np.swapaxes(integers, 1, 2)
-        if steps.ndim < 2 or len(steps) != 1:
+        if steps.size == 1:
+            steps, zeros = steps.reshape(()), zeros.reshape(())
+        elif len(steps) != 1:
             values = (integers.astype(np.float32) - zeros.reshape(len(steps), -1, 1)) * (
                 steps.reshape(len(steps), -1, 1)
             )
             inputs[place] = graph.add_constant(name, values.astype(np.float32))
             continue
-        held = Quantized(integers, steps.reshape(-1), zeros.reshape(-1), 1)
+        axis = 1 if steps.ndim else None
+        steps, zeros = (each.reshape(-1) if steps.ndim else each for each in (steps, zeros))
+        held = Quantized(integers, steps, zeros, axis)
         inputs[place] = graph.add_constant(name, held.values)
         graph.quantized[name] = held
     return Node("LSTM", node.name, tuple(inputs), node.outputs, node.attributes)
