@@ -260,7 +260,8 @@ def _fit(name: str, profile: Profile | None) -> Reading:
         return exact(share, at_most=False, share=True)
     value = fit.ram if name == "ram" else fit.flash
     if fit.problem or value is None:
-        return absent(fit.problem or f"{fit.tool} does not tell its {_FITS[name]}")
+        why = "it does not fit there" if fit.problem else f"{fit.tool} does not tell it"
+        return absent(why)
     return exact(value)
 
 

@@ -50,7 +50,8 @@ def _target(result: RunResult, target: str) -> Iterator[str]:
         name += f" ({', '.join(marks)})" if marks else ""
         yield row([name, one.score, one.drop, one.size, one.latency, one.ratio, one.verdict])
     yield ""
-    if over := table.front(result):
+    held = any(each.members for each in result.fronts if each.target == target)
+    if held and (over := table.front(result)):
         yield f"Front: nothing measured is as good in {over} and better in one."
     if profiles:
         if said := simulated.about(result, target):

@@ -229,7 +229,7 @@ def devices(result: RunResult) -> Iterator[Table]:
                 *(Cell(text, number=True) for text in (each.ram, each.flash)),
                 Cell(each.coverage),
                 Cell(each.time, number=True),
-                Cell(each.reason, state="good" if each.reason == simulated.FITS else "bad"),
+                Cell(each.reason, state="good" if each.fits else "bad"),
             )
             for each in simulated.rows(result, target)
         )

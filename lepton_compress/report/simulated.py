@@ -13,6 +13,8 @@ FALLBACKS = "Operators that the device does not take"
 FALLBACK_HEADINGS = ("variant", "operator", "place", "why", "what helps")
 MOST_FALLBACKS = 20
 """Rows of a table of fallbacks; what is beyond stands in result.json."""
+FEW_FALLBACKS = 3
+"""Where nothing runs on the device, a few of them say why."""
 _MOST_LINES = 3
 _UNKNOWN = "not told"
 FITS = "yes"
@@ -28,6 +30,11 @@ class Row:
     coverage: str
     time: str
     reason: str
+
+    @property
+    def fits(self) -> bool:
+        """Whether nothing speaks against it."""
+        return self.reason.partition(";")[0] == FITS
 
 
 def profiles(result: RunResult, target: str) -> list[Profile]:
@@ -49,7 +56,7 @@ def about(result: RunResult, target: str) -> str:
 
 
 def _plain(value: object) -> str:
-    return f"{value:,.0f}" if isinstance(value, float) else str(value)
+    return f"{value:,.0f}" if isinstance(value, int | float) else str(value)
 
 
 def rows(result: RunResult, target: str) -> Iterator[Row]:
@@ -62,8 +69,14 @@ def rows(result: RunResult, target: str) -> Iterator[Row]:
             flash=_bytes(fit.flash if fit else None),
             coverage=coverage(fit),
             time=show_seconds(each.latency["p50"]) if each.latency else _UNKNOWN,
-            reason=each.reason or FITS,
+            reason=each.reason or FITS + _note(fit),
         )
+
+
+def _note(fit: Fit | None) -> str:
+    """What its tool has to say beside figures."""
+    said = fit.figures.get("note") if fit else None
+    return f"; {said}" if isinstance(said, str) else ""
 
 
 def coverage(fit: Fit | None) -> str:
@@ -80,11 +93,13 @@ def fallbacks(
     """Operators that stay on the host, with why and what helps; at most so many a variant."""
     for each in profiles(result, target):
         held = each.fit.fallbacks if each.fit else ()
-        name = _name(result, each)
-        for one in held[:most]:
+        name, room = _name(result, each), most
+        if each.fit is not None and each.fit.problem:
+            room = min(most, FEW_FALLBACKS)
+        for one in held[:room]:
             yield name, one.operator, one.name, one.reason, one.remedy
-        if held[most:]:
-            yield name, f"{len(held) - most} more", "", "", "see result.json"
+        if held[room:]:
+            yield name, f"{len(held) - room} more", "", "", "see result.json"
 
 
 def lines(result: RunResult, target: str) -> Iterator[str]:
@@ -92,8 +107,10 @@ def lines(result: RunResult, target: str) -> Iterator[str]:
     for each in rows(result, target):
         said = f"{each.variant}: RAM {each.ram}, flash {each.flash}"
         said += f", {each.coverage} operators on the device" if each.coverage else ""
-        yield said + ("" if each.reason == FITS else f"; {each.reason}")
-    found = list(fallbacks(result, target))
+        yield said + each.reason.removeprefix(FITS) if each.fits else f"{said}; {each.reason}"
+    # Of what does not fit, the reason has been told.
+    bad = {_name(result, each) for each in profiles(result, target) if each.reason}
+    found = [each for each in fallbacks(result, target) if each[0] not in bad]
     for name, operator, place, why, helps in found[:_MOST_LINES]:
         yield f"{name}: {operator} at {place} stays on the host" + _tail(why, helps)
     if found[_MOST_LINES:]:

@@ -14,6 +14,8 @@ from lepton_compress.report.fitting import shorten, width
 from lepton_compress.units import show_seconds
 
 _VERDICT = len(table.HEADINGS) - 1
+_MARK = "(simulated)"
+"""What no figure loses, however narrow the terminal."""
 
 
 def show(result: RunResult, console: Console) -> None:
@@ -82,12 +84,13 @@ def _draw(result: RunResult, *, brief: bool) -> Table:
     for choice in result.chosen:
         for number, row in enumerate(table.rows(result, choice.target)):
             cells = [row.score, row.drop, row.size, row.latency, row.ratio]
+            cells = [each if _MARK in each else shorten(each, brief) for each in cells]
             name = Text(("> " if row.chosen else "  ") + row.variant)
             name.stylize("bold green" if row.chosen else "")
             name.append(" *" if row.front else "", "dim")
             said = row.verdict.replace("; ", "\n") if brief else row.verdict
             verdict = Text(said, style="green" if row.passed else "red")
             where = [choice.target if number == 0 else ""] if several else []
-            drawn.add_row(*where, name, *(shorten(cell, brief) for cell in cells), verdict)
+            drawn.add_row(*where, name, *cells, verdict)
         drawn.add_section()
     return drawn

@@ -87,9 +87,19 @@ def fit(path: Path, params: EthosU) -> Fit:
     # What Vela leaves alone stays in the graph as it was; all else is in its own operators.
     left = [each for each in after if each.type != COMPILED]
     fallbacks = tuple(
-        fallback(each, reasons.get(each.name, ""), original(each, before)) for each in left
+        fallback(
+            each,
+            reasons.get(each.name, ""),
+            original(each, before),
+            mixed=len(left) < len(after),
+        )
+        for each in left
     )
     asked["clock_hz"] = number(summary, "core_clock")
+    if len(left) == len(after):
+        # Vela gives zeros for what it leaves alone.
+        problem, many = _nothing(fallbacks), len(before)
+        return Fit(tool, asked, operators=many, fallbacks=fallbacks, problem=problem)
     return Fit(
         tool,
         asked,
@@ -100,7 +110,6 @@ def fit(path: Path, params: EthosU) -> Fit:
         fallbacks=fallbacks,
         layers=layers,
         figures={**figures(summary), "compiled_bytes": compiled},
-        problem=_nothing(fallbacks) if len(left) == len(after) else "",
     )
 
 
@@ -137,10 +146,10 @@ def causes(said: str) -> dict[str, str]:
     return {found["name"]: found["why"].strip() for found in _CAUSE.finditer(said)}
 
 
-def fallback(operator: Operator, reason: str, known: Operator | None) -> Fallback:
+def fallback(operator: Operator, reason: str, known: Operator | None, *, mixed: bool) -> Fallback:
     """An operator on the host, with what helps."""
     edge = known.edge if known is not None else False
-    helps = remedy(operator.type, reason, edge=edge)
+    helps = remedy(operator.type, reason, edge=edge, mixed=mixed)
     return Fallback(operator.type, operator.name, reason, helps)
 
 
@@ -233,7 +242,7 @@ def _flash(summary: Mapping[str, str]) -> int | None:
 
 def _nothing(fallbacks: tuple[Fallback, ...]) -> str:
     """Why an artifact that compiles all the same does not fit."""
-    first = fallbacks[0]
+    first = next((each for each in fallbacks if each.remedy == QUANTISE), fallbacks[0])
     why = f": {first.reason}" if first.reason else ""
     helps = first.remedy or QUANTISE
     return f"nothing of it runs on the NPU ({first.operator} at {first.name!r}{why}); {helps}"
