@@ -160,7 +160,7 @@ def test_explaining_it_is_refused_with_the_mend(sound: Bench) -> None:
     refused(done, ("is a step model, which is not explained.*recurrent: sequence",))
 
 
-def test_a_recurrence_both_ways_is_refused_before_anything_is_compressed(sound: Bench) -> None:
+def test_a_recurrence_both_ways_is_refused(sound: Bench) -> None:
     network(sound.folder / "both.onnx", "bidirectional")
     recipe = sound.recipe(BASE, "both", **STEP, model={"onnx": "both.onnx"}, name="both")
     said = r"gru.*\(GRU\) runs both ways in time.*forward recurrence"
