@@ -189,7 +189,7 @@ IMPLEMENTATIONS = {
     "export.rewriting": {"numpy", "onnx"},
     "export.stepwise": {"onnx"},
     "export.unrounded": {"numpy", "onnx"},
-    "export.windows": {"numpy", "onnx"},
+    "export.windows": {"onnx"},
     "preprocess.mel": {"numpy"},
     "preprocess.tokens": {"numpy"},
     "profile.extras": {"numpy"},

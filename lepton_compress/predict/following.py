@@ -69,17 +69,17 @@ class Follower:
         return (self.size - self.lead) // self.hop * self.hop
 
     def _filled(self, chunks: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
-        """With silence up to the next answer, unless nothing came after the last one."""
+        """With silence up to the next answer, unless the last one has heard the end."""
         import numpy as np
 
-        length, whole = 0, self.lead + self._first
+        length = 0
         for chunk in chunks:
             length += len(chunk)
             yield chunk
-        if 0 < length < whole:
-            yield np.zeros(whole - length, np.int16)
-        elif length > whole and (length - whole) % self.every:
-            yield np.zeros(-(length - whole) % self.every, np.int16)
+        unheard = max(0, length - self.size)
+        until = self.lead + self._first + -(-unheard // self.every) * self.every
+        if 0 < length < until:
+            yield np.zeros(until - length, np.int16)
 
 
 def of(runner: Runner, size: int, step: int) -> Follower | None:

@@ -25,7 +25,7 @@ from tests.export.recurrent import FRAMES, HIDDEN, NETS, WIDTH, gru, network, se
 
 node = helper.make_node
 LAST = node("Gather", ["states", "end"], ["y"], "last", axis=1)
-ONE = {"one": [1], "end": np.array(-1)}
+ONE: dict[str, Any] = {"one": [1], "end": np.array(-1)}
 
 
 def about(model: Model) -> dict[str, Any]:
