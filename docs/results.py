@@ -54,8 +54,8 @@ def main() -> None:
 def rows(result: RunResult) -> Iterator[dict[str, str]]:
     """One for each target."""
     scores = {each.candidate: each for each in result.scores if each.metric == first(result)}
-    base = result.artifact(result.baseline)
     for choice in result.chosen:
+        base = result.artifact(result.baseline, str(choice.format))
         chosen = next(row for row in table.rows(result, choice.target) if row.chosen)
         picked = str(choice.candidate)
         steps = [
@@ -72,7 +72,7 @@ def rows(result: RunResult) -> Iterator[dict[str, str]]:
             "chosen": picked,
             "drop": chosen.drop,
             "ratio": chosen.ratio,
-            "size": f"{result.artifact(picked).bytes / base.bytes:.2f}x, {chosen.size}",
+            "size": f"{result.artifact(picked, base.format).bytes / base.bytes:.2f}x, {chosen.size}",
             "gates": chosen.verdict,
             "processor": str(result.environment["cpu"]["name"]),
         }
