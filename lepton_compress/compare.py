@@ -72,7 +72,8 @@ def differences(results: Sequence[RunResult]) -> Iterator[str]:
 
 def _drift(pairs: Sequence[Pair]) -> Iterator[str]:
     """What the runs differ by where there is no difference: files that are equal to the byte."""
-    same = [each.ratio for pair in pairs if pair.same_file for each in pair.latencies if each.ratio]
+    alike = [each for pair in pairs if pair.same_file for each in pair.latencies]
+    same = [each.ratio for each in alike if each.ratio and not each.simulated]
     if same:
         low, high = min(same), max(same)
         spread = f"{low:.2f}x" if low == high else f"{low:.2f}x to {high:.2f}x"
@@ -198,7 +199,9 @@ def _latencies(
         counterpart = held.get(profile.target)
         if not _of(profile, artifact) or counterpart is None:
             continue
-        comparable = alike and _conditions(profile) == _conditions(counterpart)
+        simulated = profile.provenance == "simulated"
+        comparable = alike or simulated
+        comparable = comparable and _conditions(profile) == _conditions(counterpart)
         a, b = profile.latency.get("p50"), counterpart.latency.get("p50")
         yield LatencyPair(
             target=profile.target,
@@ -208,11 +211,13 @@ def _latencies(
             interval=_widest(profile, counterpart) if comparable else None,
             to_baseline_one=profile.ratio,
             to_baseline_other=counterpart.ratio,
+            simulated=simulated,
         )
 
 
 def _conditions(profile: Profile) -> tuple[Any, ...]:
-    return profile.runtime, profile.batch, profile.threads, profile.provenance
+    how = (profile.fit.tool, profile.fit.configuration) if profile.fit else None
+    return profile.runtime, profile.batch, profile.threads, profile.provenance, how
 
 
 def _widest(one: Profile, other: Profile) -> Interval | None:

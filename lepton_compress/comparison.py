@@ -61,6 +61,7 @@ class LatencyPair:
             not take turns, what drifted between them counts as a difference.
         to_baseline_one, to_baseline_other: each to the baseline of its own run, measured in turns
             with it. They can be compared across machines, as far as machines are alike.
+        simulated: whether no device told these times; they are the same on any machine.
     """
 
     target: str
@@ -70,6 +71,7 @@ class LatencyPair:
     interval: Interval | None
     to_baseline_one: float | None
     to_baseline_other: float | None
+    simulated: bool = False
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
-from lepton_compress.artifacts import RunResult, Status
+from lepton_compress.artifacts import Fit, RunResult, Status
 from lepton_compress.compare import compare, differences
-from lepton_compress.comparison import Comparison
+from lepton_compress.comparison import Comparison, LatencyPair
 from lepton_compress.errors import InputError, RecipeError
+from lepton_compress.report.compare import _ratio, _times
 from lepton_compress.report.folder import to_json
 from tests.report.results import profile, result
 
@@ -164,3 +165,34 @@ class TestDifferences:
     def test_one_run_differs_from_none(self) -> None:
         assert list(differences([result()])) == []
         assert list(differences([result(environment={}), result(environment={})])) == []
+
+
+def test_simulated_times_are_compared_on_any_machine_and_marked(tmp_path: Path) -> None:
+    fit = Fit("tool 1", {"clock": 1}, 1e-3)
+    held: dict[str, Any] = {"provenance": "simulated", "fit": fit}
+    there = {"cpu": {"name": "another", "machine": "aarch64", "cores": 4, "extensions": []}}
+    numbers = iter("abc")
+
+    def of(seconds: float | None, **changes: Any) -> RunResult:
+        latency = {} if seconds is None else {"p50": seconds}
+        around = {} if seconds is None else {"p50": (seconds, seconds)}
+        made = [
+            profile(each, "edge", None, **{**held, **changes}, latency=latency, interval=around)
+            for each in ("baseline", "int8")
+        ]
+        return result(profiles=tuple(made))
+
+    def pair(one: RunResult, other: RunResult) -> LatencyPair:
+        moved = replace(other, environment={**other.environment, **there})
+        found = compared(tmp_path / next(numbers), one, moved)
+        assert not any("took" in note for note in found.notes)  # no machine drifts
+        (made,) = found.pairs[-1].latencies
+        return made
+
+    made = pair(of(1e-3), of(2e-3))
+    assert (made.ratio, made.simulated) == (2.0, True)
+    assert _times(made) == "1.00 -> 2.00 ms, simulated"
+    other = pair(of(1e-3), of(2e-3, fit=replace(fit, configuration={"clock": 2})))
+    assert other.ratio is None
+    none = pair(of(None), of(None))
+    assert (_times(none), _ratio(none)) == ("unknown", "")

@@ -157,7 +157,8 @@ def _times(pair: LatencyPair | None) -> str:
     if pair is None:
         return ""
     one, other = ("unknown" if v is None else show_seconds(v) for v in (pair.one, pair.other))
-    return _change(one, other)
+    told = pair.simulated and {pair.one, pair.other} != {None}
+    return f"{_change(one, other)}, simulated" if told else _change(one, other)
 
 
 def _change(one: str, other: str) -> str:
@@ -171,6 +172,8 @@ def _change(one: str, other: str) -> str:
 def _ratio(pair: LatencyPair | None) -> str:
     if pair is None:
         return ""
+    if pair.simulated and None in (pair.one, pair.other):
+        return ""  # there is nothing to compare
     if pair.ratio is None:
         own = (pair.to_baseline_one, pair.to_baseline_other)
         known = ["unknown" if each is None else f"{each:.2f}x" for each in own]

@@ -17,6 +17,8 @@ pytest.importorskip("ethosu.vela", reason="the extra `ethos-u` is not installed"
 pytest.importorskip("tflite_micro", reason="the extra `microcontroller` is not installed")
 pytest.importorskip("ai_edge_litert", reason="the extra `litert` is not installed")
 
+pytestmark = pytest.mark.slow
+
 RECIPE = """\
 version: 1
 name: tiny
