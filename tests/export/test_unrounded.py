@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import onnx
 import pytest
 
 from lepton_compress.artifacts import Model, Split
@@ -11,7 +14,7 @@ from lepton_compress.compress.half_precision import convert
 from lepton_compress.compress.quantize import Quantize
 from lepton_compress.compress.quantize_dynamic import QuantizeDynamic
 from lepton_compress.compress.static_int8 import quantize as quantize_static
-from lepton_compress.export.comparable import caller
+from lepton_compress.export.comparable import caller, comparable
 from lepton_compress.export.stepwise import stepwise
 from lepton_compress.export.unrounded import ROUNDING, rounds, unrounded
 from lepton_compress.load import forms
@@ -61,3 +64,15 @@ def test_the_model_given_is_left_alone() -> None:
     mark = forms.fingerprint(model)
     unrounded(model)
     assert forms.fingerprint(model) == mark
+
+
+def test_a_step_artifact_and_its_source_can_be_compared(tmp_path: Path) -> None:
+    model = small("dynamic")
+    onnx.save(stepwise(model).value, tmp_path / "step.onnx")
+    onnx.save(model.value, tmp_path / "whole.onnx")
+    both = comparable(tmp_path / "step.onnx", model)
+    assert both is not None
+    artifact, source = (run(sequences(7)) for run in both)
+    assert difference(source, artifact) <= LIMIT
+    assert comparable(tmp_path / "whole.onnx", model) is None
+    assert comparable(tmp_path / "other.tflite", model) is None

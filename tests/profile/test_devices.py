@@ -106,10 +106,10 @@ def test_a_device_is_measured_as_this_machine_is(server: Server, subjects: list[
     assert base.device["host"] == server.target["host"]
     assert base.device["cpu"]["cores"] >= 1
     assert set(base.device["libraries"]) == {"numpy", "onnxruntime"}
-    # Three workers, two of them with the same artifact: two artifacts, the inputs, four programs.
+    # Three workers, two of them with the same artifact: two artifacts, the inputs, five programs.
     files = {name for name in seen[0] if not name.endswith(".err") and "." in name[1:]}
     assert len({name for name in files if name.endswith(".onnx")}) == 2
-    assert len(files) == 7
+    assert len(files) == 8
     assert server.emptied()
 
 
