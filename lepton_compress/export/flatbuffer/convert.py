@@ -19,6 +19,7 @@ from lepton_compress.export.flatbuffer import (
     product_operators,
     recurrent_operators,
     reduction_operators,
+    resize_operators,
 )
 from lepton_compress.export.flatbuffer.builder import Scale, options, pack
 from lepton_compress.export.flatbuffer.converter import Convert, Converter, Slot, dtype_of
@@ -37,6 +38,7 @@ OPERATORS: dict[str, Convert] = {
     **product_operators.OPERATORS,
     **recurrent_operators.OPERATORS,
     **reduction_operators.OPERATORS,
+    **resize_operators.OPERATORS,
 }
 """ONNX operator to what converts it."""
 
