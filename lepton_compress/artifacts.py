@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -22,6 +23,9 @@ brings the former up to it."""
 
 Json = Any
 """What `json.dumps` takes."""
+
+STATE = re.compile(r"state_\d+")
+"""Names of the inputs of a step model that its runner keeps from frame to frame."""
 
 
 @dataclass(frozen=True)
@@ -43,11 +47,13 @@ class Split:
         return len(next(iter(self.inputs.values()))) if self.inputs else 0
 
     def named(self, names: Sequence[str]) -> Split:
-        """The same samples with the inputs named and ordered as a model wants them.
+        """The same samples with the inputs named and ordered as a model wants them. No sample has
+        the states of a step model, which are left out.
 
         Raises:
             ValueError: the names differ (a single input may have any name on either side).
         """
+        names = [each for each in names if each in self.inputs or not STATE.fullmatch(each)]
         if set(names) == set(self.inputs):
             held = {name: self.inputs[name] for name in names}
             return dataclasses.replace(self, inputs=held)

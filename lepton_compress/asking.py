@@ -23,7 +23,8 @@ def predict(
         str,
         typer.Argument(
             metavar="ARTIFACT",
-            help="An .onnx file, a run's folder (what it chose), or runs/NAME:CANDIDATE.",
+            help="An .onnx or .tflite file, a run's folder (what it chose), or "
+            "runs/NAME:CANDIDATE.",
             autocompletion=complete_model,
         ),
     ],

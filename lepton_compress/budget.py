@@ -194,6 +194,17 @@ class Gates(Section):
     peak_memory: SizeGate | None = Field(
         None, description="Above what the runtime takes before it loads the model."
     )
+    ram: SizeGate | None = Field(
+        None, description="At most this much working memory, on a target that is simulated."
+    )
+    flash: SizeGate | None = Field(
+        None, description="At most this much for the model itself, on a target that is simulated."
+    )
+    operator_coverage: ShareGate | None = Field(
+        None,
+        description="At least this share of the operators runs on the device's accelerator, on a "
+        "target that is simulated.",
+    )
 
     def items(self) -> Iterator[tuple[str, Gate]]:
         """Name and gate of those that are set."""
@@ -205,6 +216,7 @@ class Gates(Section):
 
 PER_TARGET = frozenset({"latency", "latency_ratio", "cold_start", "peak_memory"})
 PER_TARGET |= {"throughput", "latency_at"}
+PER_TARGET |= {"ram", "flash", "operator_coverage"}
 """Gates about what differs from target to target."""
 
 

@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from lepton_compress import __version__
+from lepton_compress.aiming import targeting
 from lepton_compress.asking import asking
 from lepton_compress.boundary import guarded, keep_log, working
 from lepton_compress.commands import caching, looking, naming
@@ -134,6 +135,7 @@ app.add_typer(asking)
 app.add_typer(reporting)
 app.add_typer(naming, name="plugins")
 app.add_typer(caching, name="cache")
+app.add_typer(targeting, name="targets")
 
 
 if __name__ == "__main__":

@@ -322,7 +322,10 @@ def _select(target: str, recipe: Recipe, measured: Measured, verdicts: Sequence[
         return Choice(target, best.candidate, best.format, why, True)
     if base is not None:
         what = {"fastest": "faster", "smallest": "smaller", "most_accurate": "more accurate"}
-        why = f"no variant that passes the gates is {what[recipe.select]} than the original"
+        asked = what[recipe.select]
+        if recipe.select == "fastest" and _untimed(measured.profile_of(base, target)):
+            asked = "smaller (no time is told there)"
+        why = f"no variant that passes the gates is {asked} than the original"
         if not variants:
             why = "no variant passes the gates: " + _blame(measured, verdicts, target)
         return Choice(target, base.candidate, base.format, why, True)
@@ -331,7 +334,11 @@ def _select(target: str, recipe: Recipe, measured: Measured, verdicts: Sequence[
     usable = [each for each in originals if not any(v.gate in (PARITY, RUNS) for v in fails(each))]
     if not usable:
         said = next(v for v in fails(originals[0]) if v.gate in (PARITY, RUNS)).reason
-        return Choice(target, None, None, f"even the baseline's artifact {said}", False)
+        why = f"even the baseline's artifact {said}"
+        if any(_simulated(measured.profile_of(each, target)) for each in originals):
+            # That float does not fit an NPU is no news; why the variants fail is.
+            why = f"nothing passes the gates: {_blame(measured, verdicts, target)}"
+        return Choice(target, None, None, why, False)
     base = min(usable, key=rank)
     why = "nothing passes the gates: " + _blame(measured, verdicts, target)
     return Choice(target, base.candidate, base.format, why, False)
@@ -345,14 +352,24 @@ def _improves(
         return artifact.bytes < base.bytes
     if recipe.select == "most_accurate":
         return _drop(artifact, recipe, measured) < _drop(base, recipe, measured)
-    profile = measured.profile_of(artifact, target)
+    profile, original = measured.profile_of(artifact, target), measured.profile_of(base, target)
+    if _untimed(profile) and _untimed(original):
+        return artifact.bytes < base.bytes
     if profile is None or profile.ratio is None or profile.ratio_interval is None:
         return False
-    original = measured.profile_of(base, target)
     reached = original.ratio if original and original.ratio is not None else 1.0
     # What the baseline differs by from itself is no gain.
     noise = abs((profile.noise or 1.0) - 1.0)
     return profile.ratio_interval[1] < reached and profile.ratio < reached * (1.0 - noise)
+
+
+def _simulated(profile: Profile | None) -> bool:
+    return profile is not None and profile.fit is not None
+
+
+def _untimed(profile: Profile | None) -> bool:
+    """Whether it is of a simulated device of which no time is told."""
+    return profile is not None and profile.fit is not None and not profile.latency
 
 
 def _rank(artifact: Artifact, target: str, recipe: Recipe, measured: Measured) -> tuple[float, ...]:

@@ -187,6 +187,11 @@ def check_forms(source: Source) -> None:
                     RecipeError(reason, where=where)
                     for reason in plugin.requires(step.bound(), targets)
                 ]
+    for target in source.recipe.targets:
+        plugin = registry.get("runtime", target.runtime)
+        if plugin.requires is not None:
+            lacking = plugin.requires(target.bound(), targets)
+            findings += [RecipeError(each, where=source.where("targets")) for each in lacking]
     if findings:
         first, *others = findings
         raise RecipeError(first.problem, where=first.where, mend=first.mend, others=tuple(others))

@@ -61,6 +61,13 @@ def complete_name(ctx: typer.Context, incomplete: str) -> list[str]:
     return [name for name in names(kind) if name.startswith(incomplete)]
 
 
+def complete_target(incomplete: str) -> list[str]:
+    """Names of the targets that come with the tool, with packages and with `LEPTON_TARGETS`."""
+    from lepton_compress.catalogue import listed
+
+    return [name for name in sorted(listed()) if name.startswith(incomplete)]
+
+
 RecipePath = Annotated[
     Path, typer.Argument(metavar="RECIPE", help="A recipe file.", autocompletion=complete_recipe)
 ]

@@ -4,6 +4,7 @@ them.
     plan -> Plan        init -> Draft
     inspect -> Inspection, ResultOverview, EntryOverview, RangesOverview
     doctor -> Checkup   cache -> CacheListing, Pruned                  plugins -> PluginRow, ...
+    targets -> TargetRow, TargetPage
 """
 
 from __future__ import annotations
@@ -75,6 +76,10 @@ class PlannedTarget:
     threads: int
     batch: int
     host: str = ""
+    device: str = ""
+    """The target file that it comes from."""
+    simulated: bool = False
+    options: dict[str, Json] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -343,6 +348,42 @@ class Pruned:
     kept_bytes: int
     busy: int
     dry_run: bool
+
+
+@dataclass(frozen=True)
+class TargetRow:
+    """A target that a recipe can name. `broken` says why its file cannot be used."""
+
+    name: str
+    about: str
+    runtime: str
+    origin: str
+    ram: int | None = None
+    flash: int | None = None
+    broken: str = ""
+
+
+@dataclass(frozen=True)
+class TargetPage:
+    """Everything that a target file says, and where it stands."""
+
+    name: str
+    about: str
+    runtime: str
+    origin: str
+    file: str
+    options: dict[str, Json]
+    threads: int
+    needs_host: bool
+    simulated: bool
+    dtypes: tuple[str, ...]
+    operators: tuple[str, ...]
+    channels_multiple: int | None
+    ram: int | None
+    flash: int | None
+    source: str
+    use: str
+    """How a recipe takes it."""
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from lepton_compress import branches, keys
+from lepton_compress import branches, keys, registry
 from lepton_compress.branches import Node
 from lepton_compress.inspect.weights_file import stored_weights
 from lepton_compress.job import Job, open_job
@@ -53,7 +53,16 @@ def plan(recipe: str | Path, *, workspace: str | Path = ".lepton") -> Plan:
         },
         variants=tuple(_mark_shared(variants)),
         targets=tuple(
-            PlannedTarget(each.name, each.runtime, each.threads, each.batch, each.host)
+            PlannedTarget(
+                each.name,
+                each.runtime,
+                each.threads,
+                each.batch,
+                each.host,
+                each.device,
+                registry.get("runtime", each.runtime).simulates,
+                each.options,
+            )
             for each in job.recipe.targets
         ),
         gates=tuple(_gates(source)),

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from lepton_compress import registry
+from lepton_compress.artifacts import Artifact, RunResult
 from lepton_compress.errors import InputError
 from lepton_compress.explain import subject
 from lepton_compress.predict import manual, samples, streaming
@@ -18,7 +19,8 @@ from lepton_compress.report import folder
 if TYPE_CHECKING:
     from lepton_compress.targets.runner import Runner
 
-RUNTIME = "onnxruntime-cpu"
+RUNTIMES = {".onnx": "onnxruntime-cpu", ".tflite": "litert-cpu"}
+"""What an artifact is asked in, by how its file's name ends."""
 _REPEATS = 5
 
 
@@ -28,7 +30,8 @@ def predict(
     """What an artifact answers.
 
     Args:
-        artifact: an .onnx file, a run folder with one chosen artifact, or `run folder:candidate`.
+        artifact: an .onnx or .tflite file, a run folder with one chosen artifact, or
+            `run folder:candidate`.
         inputs: pictures, WAV files, texts or arrays, by what the artifact takes.
         top: how many classes to tell of each sample.
         convert: bring what is of another mode, size, rate or width to what the artifact takes.
@@ -76,22 +79,33 @@ def listen(
 
 
 def _open(artifact: str, threads: int) -> tuple[Path, Runner]:
-    path = subject.find(_chosen(artifact)).path
-    if path.suffix != ".onnx":
-        raise InputError("is no .onnx artifact", where=str(path), mend="give one of a run")
-    runner: Runner = registry.get("runtime", RUNTIME).function(path, threads)
+    path = _file(artifact)
+    if path.suffix not in RUNTIMES:
+        known = " or ".join(RUNTIMES)
+        raise InputError(f"is no {known} artifact", where=str(path), mend="give one of a run")
+    runner: Runner = registry.get("runtime", RUNTIMES[path.suffix]).function(path, threads)
     return path, runner
 
 
-def _chosen(artifact: str) -> str:
-    """Of a run folder, the artifact that was chosen."""
-    path = Path(artifact)
-    if not (path / folder.RESULT).is_file():
-        return artifact
-    names = list(dict.fromkeys(each.candidate for each in folder.read_result(path).chosen))
-    named = [each for each in names if each]
+def _file(artifact: str) -> Path:
+    """The file that is asked: of a run folder what was chosen, of a candidate its first format."""
+    path, (place, _, candidate) = Path(artifact), artifact.rpartition(":")
+    if (path / folder.RESULT).is_file():
+        return path / _chosen(folder.read_result(path), artifact).path
+    if not path.exists() and place:
+        run = folder.read_result(Path(place))
+        held = [each for each in run.artifacts if each.candidate == candidate]
+        if held:
+            return Path(place) / held[0].path
+    return subject.find(artifact).path  # or what is wrong with the name
+
+
+def _chosen(run: RunResult, artifact: str) -> Artifact:
+    """What a run has chosen, if that is one candidate."""
+    chosen = [each for each in run.chosen if each.candidate]
+    named = list(dict.fromkeys(each.candidate for each in chosen))
     if len(named) != 1:
-        said = f"has chosen {' and '.join(named)}" if named else "has chosen nothing"
-        mend = f"name a candidate, as {path}:baseline"
+        said = f"has chosen {' and '.join(map(str, named))}" if named else "has chosen nothing"
+        mend = f"name a candidate, as {artifact}:baseline"
         raise InputError(said, where=artifact, mend=mend)
-    return f"{path}:{named[0]}"
+    return run.artifact(str(named[0]), chosen[0].format or "onnx")

@@ -72,7 +72,9 @@ class Listening:
         seconds: length of the stream.
         busy: seconds that the artifact took for all windows.
         factor: the real-time factor, time taken over time heard: below 1 it keeps up.
-        worst: the longest time of one window, in milliseconds.
+        worst: the longest time of one window, of a step model of one frame, in milliseconds.
+        frame, typical: of a step model, the seconds that a frame adds, and the median time of one
+            in milliseconds.
     """
 
     artifact: str
@@ -84,3 +86,5 @@ class Listening:
     factor: float
     worst: float
     heard: tuple[Heard, ...]
+    frame: float | None = None
+    typical: float | None = None

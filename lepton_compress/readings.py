@@ -140,6 +140,8 @@ def read(
     if name in _SIZES or name in _BEHAVIOUR or name in _COVERAGE:
         return (_SIZES | _BEHAVIOUR | _COVERAGE)[name](artifact, measured)
     profile = measured.profile_of(artifact, target or "")
+    if name in _FITS:
+        return _fit(name, profile)
     if profile is None or profile.status != "measured":
         return absent(profile.reason if profile else "was not profiled")
     return _profile(name, gate, profile)
@@ -242,12 +244,43 @@ _BEHAVIOUR: dict[str, _Reader] = {
 }
 
 
+_FITS = {"ram": "RAM", "flash": "flash", "operator_coverage": "coverage of operators"}
+
+
+def _fit(name: str, profile: Profile | None) -> Reading:
+    """Of a device that is simulated; what exceeds its limits has values all the same."""
+    fit = profile.fit if profile else None
+    if profile is None or fit is None:
+        why = f"no {_FITS[name]} is told here; name simulated targets in the gate's `targets`"
+        return absent((profile.reason if profile else "") or why)
+    if name == "operator_coverage":
+        if not fit.operators:
+            return absent("its operators are not told")
+        share = max(0.0, 1 - len(fit.fallbacks) / fit.operators)
+        return exact(share, at_most=False, share=True)
+    value = fit.ram if name == "ram" else fit.flash
+    if fit.problem or value is None:
+        why = "it does not fit there" if fit.problem else f"{fit.tool} does not tell it"
+        return absent(why)
+    return exact(value)
+
+
+def _untimed(profile: Profile) -> str:
+    """Why a device that is simulated has no such time."""
+    fit = profile.fit
+    if fit is not None and fit.fallbacks and not profile.latency:
+        many = len(fit.fallbacks)
+        return f"{many} operator{'s' if many > 1 else ''} on the host, whose time is not told"
+    return "no such time is told of a device that is simulated"
+
+
 def _profile(name: str, gate: Gate, profile: Profile) -> Reading:
     if isinstance(gate, LoadGate):
         return _load(gate, profile)
     if isinstance(gate, LatencyGate):
         observed = profile.latency.get(gate.percentile)
         missing = f"{profile.samples} samples are too few for {gate.percentile}"
+        missing = missing if profile.fit is None else _untimed(profile)
         return timed(observed, profile.interval.get(gate.percentile), profile.rounds, missing)
     if name == "latency_ratio":
         missing = "the baseline has no latency"

@@ -28,8 +28,9 @@ from pydantic import (
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, core_schema
 
-from lepton_compress import registry
+from lepton_compress import catalogue, registry
 from lepton_compress.budget import Gates, Name, ScoreGate, Section, Truth, covers
+from lepton_compress.catalogue import Limits
 from lepton_compress.document import Document, Key, read_document, show
 from lepton_compress.errors import MissingExtraError, RecipeError, quote
 from lepton_compress.findings import Finding, FindingsError, explain
@@ -125,13 +126,25 @@ class ModelSpec(Section):
 
 
 class TargetForm(Params):
-    """A place where the model is to run, with how it is called there. Short form: the runtime.
+    """A place where the model is to run, with how it is called there. Short form: the runtime, or
+    the [target](targets.md) by its name.
 
     Lists of batches and threads are as many targets as there are pairs, named `edge/b8/t2` after
     what the lists hold; a gate on `edge` holds on each of them."""
 
     name: Name = Field(description="For the results; the runtime by default.")
-    runtime: str = Field("onnxruntime-cpu", description="What loads and runs the artifact.")
+    device: str = Field(
+        "",
+        description="A [target file](targets.md) that says the rest; what is given here replaces "
+        "what stands there.",
+    )
+    runtime: str = Field(
+        "onnxruntime-cpu", description="What loads and runs, or simulates, the artifact."
+    )
+    options: dict[str, Any] = Field({}, description="Parameters of the runtime.")
+    limits: Limits = Field(
+        Limits(), description="What the device has, where it is simulated; what takes more fails."
+    )
     threads: Count | Several[Count] = Field(
         1, description="Threads that compute one call, or a list to try each."
     )
@@ -158,7 +171,11 @@ class TargetForm(Params):
     @classmethod
     def _short(cls, given: Any) -> Any:
         if isinstance(given, str):
-            return {"name": given, "runtime": given}
+            if ("runtime", given) in registry.BUILTIN or not _in_catalogue(given):
+                return {"name": given, "runtime": given}
+            given = {"device": given}
+        if isinstance(given, dict) and isinstance(given.get("device"), str) and given["device"]:
+            given = _filled(given)
         if isinstance(given, dict) and "name" not in given and "runtime" in given:
             return {"name": given["runtime"], **given}
         return given
@@ -178,15 +195,24 @@ class TargetForm(Params):
         runtimes = {"enum": registry.names("runtime")}
         fields["properties"]["runtime"] |= runtimes
         del fields["required"]
-        fields["anyOf"] = [{"required": ["name"]}, {"required": ["runtime"]}]
-        return {"anyOf": [runtimes, full]}
+        fields["anyOf"] = [{"required": [each]} for each in ("name", "runtime", "device")]
+        known = {"enum": [*registry.names("runtime"), *sorted(catalogue.built_in())]}
+        # An editor knows those that come with the tool; others are written as `{device: name}`.
+        return {"anyOf": [known, full]}
 
     def problems(self) -> list[Finding]:
         """What is wrong with the runtime, or with how to reach the device."""
         try:
-            module = registry.get("runtime", self.runtime).function.__module__
+            plugin = registry.get("runtime", self.runtime)
         except (RecipeError, MissingExtraError) as error:
-            return [Finding(("runtime",), error.problem, error.mend)]
+            mend = error.mend
+            if isinstance(error, RecipeError) and self.name == self.runtime:
+                known = [*registry.names("runtime"), *sorted(catalogue.listed())]
+                mend = registry.nearest(self.runtime, known)
+            return [Finding(("runtime",), error.problem, mend)]
+        module = plugin.function.__module__
+        if found := [*self._misplaced(plugin)]:
+            return found
         if not self.host:
             idle = [name for name in _OF_HOST if name in self.model_fields_set]
             return [Finding((name,), "goes with a `host`", "give one, or drop it") for name in idle]
@@ -201,6 +227,30 @@ class TargetForm(Params):
             for name in _OF_HOST
             if not str(getattr(self, name)).isprintable()
         ]
+
+    def _misplaced(self, plugin: registry.Plugin) -> Iterator[Finding]:
+        """What the runtime does not take."""
+        try:
+            plugin.params.model_validate(self.options)
+        except ValidationError as error:
+            for each in explain(error, plugin.params, self.options):
+                yield each._replace(key=("options", *each.key))
+        if plugin.simulates and self.batch != 1:
+            problem = f"{plugin.name} tells of one sample in a call"
+            yield Finding(("batch",), problem, "drop it")
+        if plugin.simulates and self.host:
+            problem = f"{plugin.name} simulates the device on this machine"
+            yield Finding(("host",), problem, "drop it")
+        if not plugin.simulates and self.limits != Limits():
+            mend = "use the gates `peak_memory` and `size`"
+            yield Finding(("limits",), f"{plugin.name} is measured and not simulated", mend)
+        if self.device and not self.host and catalogue.find(self.device).needs_host:
+            problem = f"{self.device} is another machine"
+            yield Finding((), problem, "give its `host`, as in `host: user@device`")
+
+    def bound(self) -> Params:
+        """The runtime's parameters, checked."""
+        return registry.get("runtime", self.runtime).params.model_validate(self.options)
 
     def each(self) -> list[TargetSpec]:
         """The targets that it stands for, batches first."""
@@ -221,6 +271,23 @@ class TargetSpec(TargetForm):
     name: str = Field(description="For the results.")
     threads: Count = Field(1, description="Threads that compute one call.")
     batch: Batch = Field(1, description="Samples in one call.")
+
+
+def _in_catalogue(name: str) -> bool:
+    """Whether there is such a target; a catalogue that is wrong says so."""
+    try:
+        return catalogue.is_known(name)
+    except RecipeError as error:
+        raise FindingsError([Finding((), str(error), "")]) from error
+
+
+def _filled(given: dict[str, Any]) -> dict[str, Any]:
+    """With what its target file says."""
+    try:
+        return catalogue.filled(given)
+    except RecipeError as error:
+        problem = f"{error.where}: {error.problem}" if error.where else error.problem
+        raise FindingsError([Finding(("device",), problem, error.mend)]) from error
 
 
 def _listed(given: int | list[int]) -> list[int]:
@@ -409,14 +476,18 @@ class Source:
         return self.document.where(key) if self.document else show(key)
 
 
-def read(path: Path) -> Source:
+def read(path: Path, folder: Path | None = None) -> Source:
     """Read and check a recipe file: its keys, its values, and every plug-in's parameters.
+
+    Args:
+        path: of the file.
+        folder: what paths in it are relative to; its own by default.
 
     Raises:
         RecipeError: with every finding, the first one in front.
     """
     document = read_document(path)
-    return from_values(document.value, path.resolve().parent, document)
+    return from_values(document.value, folder or path.resolve().parent, document)
 
 
 def from_values(values: Any, folder: Path, document: Document | None = None) -> Source:
@@ -426,12 +497,14 @@ def from_values(values: Any, folder: Path, document: Document | None = None) -> 
         RecipeError: as `read`.
     """
     try:
-        recipe = Recipe.model_validate(values, context=FROM_FILE)
+        with catalogue.beside(folder):
+            recipe = Recipe.model_validate(values, context=FROM_FILE)
     except ValidationError as error:
         where = document.where if document else show
         raise _error(explain(error, Recipe, values), where) from error
     source = Source(recipe, folder, document)
-    check(source)  # pydantic does not look into defaults
+    with catalogue.beside(folder):
+        check(source)  # pydantic does not look into defaults
     return source
 
 

@@ -43,6 +43,8 @@ BUILTIN: Mapping[tuple[str, str], str] = {
     ("exporter", "onnx"): "lepton_compress.export.onnx:export_onnx",
     ("exporter", "litert"): "lepton_compress.export.litert:export_litert",
     ("runtime", "onnxruntime-cpu"): "lepton_compress.targets.onnxruntime_cpu:onnxruntime_cpu",
+    ("runtime", "ethos-u"): "lepton_compress.targets.ethos_u:ethos_u",
+    ("runtime", "tflite-micro"): "lepton_compress.targets.tflite_micro:tflite_micro",
     ("runtime", "litert-cpu"): "lepton_compress.targets.litert_cpu:litert_cpu",
     ("metric", "accuracy"): "lepton_compress.metrics:accuracy",
     ("metric", "top_k"): "lepton_compress.metrics:top_k",
@@ -93,8 +95,8 @@ class Plugin:
         function: what it does; its signature belongs to its kind.
         form: for steps, the form of model it works on ("module" or "graph").
         measures: for steps, whether the result depends on the targets and the first metric.
-        requires: `requires(params, target_names)` yields reasons why the step cannot run, before
-            anything is computed.
+        requires: `requires(params, target_names)` yields reasons why the step or runtime cannot
+            run, before anything is computed.
         origin: "built-in", or the distribution that brought it.
         gives: for steps, the form of model that comes out: "graph" of a step that takes a module
             and ends in a graph; empty where it is the form that went in.

@@ -86,8 +86,8 @@ def altered(sounds: np.ndarray, seed: int) -> np.ndarray:
 
 
 def features(settings: Mapping[str, Any], sounds: np.ndarray) -> np.ndarray:
-    """What the preprocessing `audio` gives for recordings."""
-    raw = TensorSpec("sound", "int16", ("batch", SAMPLES))
+    """What the preprocessing `audio` gives for sounds (count, samples) of int16."""
+    raw = TensorSpec("sound", "int16", ("batch", *sounds.shape[1:]))
     return audio(Audio.model_validate(settings), raw, Path()).apply(sounds)
 
 

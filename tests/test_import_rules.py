@@ -33,7 +33,7 @@ FOUNDATION = [
     "registry",
     "findings",
 ]
-FOUNDATION += ["use", "budget", "recipe", "store", "ranges"]
+FOUNDATION += ["use", "budget", "catalogue", "recipe", "store", "ranges"]
 """Lowest first: each may import those before it, and nothing else."""
 
 FOR_ALL = {"errors", "artifacts", "overviews", "accounts", "units", "provenance", "registry"}
@@ -55,8 +55,8 @@ STAGES = {
     "evaluate": {"statistics", "targets.runner"},
     "behave": {"statistics"},
     "corrupt": set[str](),
-    "targets": {"targets"},
-    "profile": {"profile", "statistics", "targets.runner"},
+    "targets": {"targets", "findings"},
+    "profile": {"profile", "statistics", "targets.runner", "catalogue"},
     "readings": set[str](),
     "gate": {"readings"},
     "regress": {"gate", "readings", "evaluate"},
@@ -71,6 +71,7 @@ STAGES = {
         "load.pictures",
         "load.sound",
         "load.text",
+        "targets.litert_session",
         "targets.runner",
     },
     # It reads a run and its recipe's data as those who wrote and used them do.
@@ -79,16 +80,23 @@ STAGES = {
     # It brings old results up to date, which lack what follows from the rest.
     "report": {"report", "front", "outcomes", "readings"},
 }
+STAGES["export"].add("targets.frames")
+STAGES["preprocess"] |= {"export.comparable", "export.unrounded", "targets.frames"}
+STAGES["profile"].add("targets.frames")
+STAGES["predict"].add("targets.stepping")
+STAGES["explain"].add("targets.frames")
 """What a stage may import beside that: never another stage, only the helper modules named here."""
 
 COMPOSERS = ["job", "branches", "keys", "plan", "requirements", "plugins", "doctor", "cache"]
 COMPOSERS += ["compare", "joined", "tracking"]
 COMPOSERS += ["devices", "measuring"]
+COMPOSERS += ["target_pages"]
 COMPOSERS += ["scaffold", "behaving", "verifying", "predicting", "pipeline", "library"]
 COMPOSERS += ["remeasure", "judging", "__init__"]
 """They put the stages together. Each may import every stage, and the composers before it."""
 
-TERMINAL = ["boundary", "options", "gate_command", "asking", "commands", "reporting", "cli"]
+TERMINAL = ["boundary", "options", "gate_command", "asking", "commands", "reporting", "aiming"]
+TERMINAL += ["cli"]
 """The command line. It may import everything; nothing else may import it."""
 
 PLACED = {*FOUNDATION, *STAGES, *COMPOSERS, *TERMINAL}
@@ -104,7 +112,7 @@ FRAMEWORKS |= {
 }
 FRAMEWORKS |= {"PIL"}
 FRAMEWORKS |= {"tokenizers"}
-FRAMEWORKS |= {"ai_edge_litert", "flatbuffers"}
+FRAMEWORKS |= {"ethosu", "tflite_micro", "ai_edge_litert", "flatbuffers"}
 FRAMEWORKS |= {"jinja2", "markupsafe", "matplotlib", "mlflow"}
 
 IMPLEMENTATIONS = {
@@ -176,6 +184,14 @@ IMPLEMENTATIONS = {
     "export.flatbuffer.trace": {"numpy", "onnx", "onnxruntime"},
     "export.flatbuffer.weights": {"numpy"},
     "load.sound": {"numpy"},
+    "export.along_time": {"numpy", "onnx"},
+    "export.comparable": {"onnx"},
+    "export.framing": {"numpy", "onnx"},
+    "export.recurrence": {"numpy", "onnx"},
+    "export.rewriting": {"numpy", "onnx"},
+    "export.stepwise": {"onnx"},
+    "export.unrounded": {"numpy", "onnx"},
+    "export.windows": {"onnx"},
     "preprocess.mel": {"numpy"},
     "preprocess.tokens": {"numpy"},
     "profile.extras": {"numpy"},

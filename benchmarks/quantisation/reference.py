@@ -13,14 +13,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from benchmarks.tasks import TASKS, Task
 from lepton_compress import provenance, registry
-from lepton_compress.artifacts import Dataset, Model, Place, Split, StepContext
+from lepton_compress.artifacts import Model, Place, Split, StepContext
 from lepton_compress.evaluate import predict
 from lepton_compress.export.lower import lower
 from lepton_compress.load.forms import input_specs
@@ -33,81 +33,10 @@ from lepton_compress.targets.onnxruntime_cpu import onnxruntime_cpu
 
 RESULTS = Path(__file__).resolve().parent.parent / "results"
 TARGET = TargetSpec(name="one-thread", runtime="onnxruntime-cpu", threads=1, batch=1)
+NAMES = ["resnet8", "mobilenet_v1_025", "keyword_dscnn", "keyword_gru", "keyword_lstm"]
+NAMES += ["sentiment_transformer", "text_cnn"]
 TOLERATED = 0.01
 """Drop beyond which a setting is not the best, however fast."""
-
-
-@dataclass(frozen=True)
-class Task:
-    """A network with its splits, prepared as it takes them."""
-
-    network: Any
-    data: Dataset
-
-
-def pictures(name: str) -> Task:
-    """A network on coloured digits."""
-    import importlib
-
-    from reference_models.training import pictures as prepared
-
-    module = importlib.import_module(f"reference_models.{name}.model")
-    given = importlib.import_module(f"reference_models.{name}.data").load()
-    splits = {
-        split: Split(
-            {"image": prepared(given[split]["inputs"]["images"], mean=0.5, std=0.5)},
-            given[split]["targets"].astype(np.int64),
-        )
-        for split in ("train", "calibration", "evaluation")
-    }
-    return Task(module.trained(), Dataset(**splits, fingerprint=name))
-
-
-def words(name: str) -> Task:
-    """A network on spoken digits."""
-    import importlib
-
-    from reference_models import spoken_digits as spoken
-
-    settings = spoken.MFCCS if name == "keyword_dscnn" else spoken.LOG_MELS
-    given = spoken.load()
-    splits = {
-        split: Split(
-            {"features": spoken.features(settings, given[split]["inputs"]["sound"])},
-            given[split]["targets"],
-        )
-        for split in ("train", "calibration", "evaluation")
-    }
-    module = importlib.import_module(f"reference_models.{name}.model")
-    return Task(module.trained(), Dataset(**splits, fingerprint=name))
-
-
-def reviews(name: str) -> Task:
-    """A network on film reviews."""
-    import importlib
-
-    from reference_models import film_reviews as films
-
-    module = importlib.import_module(f"reference_models.{name}.model")
-    given, folder = films.load(), Path(module.__file__).parent
-    splits = {
-        split: Split(
-            {"ids": films.tokens(given[split]["inputs"]["text"], folder)}, given[split]["targets"]
-        )
-        for split in ("train", "calibration", "evaluation")
-    }
-    return Task(module.trained(), Dataset(**splits, fingerprint=name))
-
-
-TASKS: dict[str, Callable[[str], Task]] = {
-    "resnet8": pictures,
-    "mobilenet_v1_025": pictures,
-    "keyword_dscnn": words,
-    "keyword_gru": words,
-    "keyword_lstm": words,
-    "sentiment_transformer": reviews,
-    "text_cnn": reviews,
-}
 
 
 def ours(model: Model, task: Task, source: Path, out: Path) -> str:
@@ -165,7 +94,7 @@ CONTESTANTS: dict[str, Callable[[Model, Task, Path, Path], str]] = {
 def main() -> None:
     """Run all models, or those named."""
     logging.disable(logging.WARNING)
-    names = sys.argv[1:] or list(TASKS)
+    names = sys.argv[1:] or NAMES
     held: dict[str, Any] = {}
     for name in names:
         with tempfile.TemporaryDirectory() as folder:

@@ -11,6 +11,7 @@ from lepton_compress.explain import runtime_graph, time
 from lepton_compress.explain.reasons import is_integer
 from lepton_compress.explain.wiring import Wiring, title
 from lepton_compress.load.model import read_onnx_file
+from lepton_compress.targets import frames
 
 if TYPE_CHECKING:
     import onnx
@@ -21,7 +22,7 @@ def counts(path: Path, feeds: Mapping[str, Any]) -> dict[str, int | None]:
 
     Args:
         path: an .onnx file.
-        feeds: one call's inputs by name.
+        feeds: one call's inputs by name; of a step model, whole sequences.
 
     Returns:
         `nodes`, `integer_nodes`, `macs` and `integer_macs`, as in `Coverage`.
@@ -30,7 +31,8 @@ def counts(path: Path, feeds: Mapping[str, Any]) -> dict[str, int | None]:
         InputError: the file is no ONNX model.
     """
     wiring = Wiring(read_onnx_file(path))
-    ran = time.profile(path, feeds, runs=1)
+    about = frames.read({each.key: each.value for each in wiring.model.metadata_props})
+    ran = time.profile(path, frames.first(feeds, about) if about else feeds, runs=1)
     placed = runtime_graph.place(wiring, ran.nodes)
     takes = {kernel.name: kernel.takes for kernel in ran.kernels}
     macs = _macs(wiring.model)

@@ -19,6 +19,7 @@ from lepton_compress.load.forms import signature
 from lepton_compress.load.model import external_files, read_onnx_file
 from lepton_compress.registry import nearest
 from lepton_compress.report import folder
+from lepton_compress.targets.frames import METADATA
 from lepton_compress.units import show_bytes
 
 if TYPE_CHECKING:
@@ -71,6 +72,12 @@ def explain(
     subject = find(artifact)
     reference, notes = (against, ()) if against else counterpart(subject)
     model = _read(subject.path)
+    if any(each.key == METADATA for each in model.metadata_props):
+        raise InputError(
+            "is a step model, which is not explained",
+            where=str(subject.path),
+            mend="explain what is exported with `recurrent: sequence`",
+        )
     plain = _read(reference) if reference else None
     split, calibrated, more = _data(subject, model, recipe_path, data)
     if calibration is not None:

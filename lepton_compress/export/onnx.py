@@ -15,6 +15,11 @@ from lepton_compress.registry import Params, plugin
 class Onnx(Params):
     """How to write it."""
 
+    recurrent: Literal["sequence", "step"] = Field(
+        "sequence",
+        description="`step`: of a recurrent model, one frame a call: the states are inputs and "
+        "outputs, so that a device computes each frame once.",
+    )
     layout: Literal["auto", "keep"] = Field(
         "auto",
         description="`auto`: on x86, channels of quantised convolutions are filled up to what the "
@@ -26,6 +31,10 @@ class Onnx(Params):
 def export_onnx(model: Model, params: Onnx, folder: Path) -> Path:
     """One ONNX file with a dynamic batch, its weights inside; those of a large graph beside it."""
     path = folder / "model.onnx"
+    if params.recurrent == "step":
+        from lepton_compress.export.stepwise import stepwise
+
+        model = stepwise(model)
     if model.folder is not None:
         external.keep(model.value, model.folder, path)
     else:

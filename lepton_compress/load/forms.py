@@ -165,7 +165,12 @@ def spec(value: onnx.ValueInfoProto) -> TensorSpec:
     return TensorSpec(value.name, dtype, shape)
 
 
-def _run_graph(model: Model, feeds: Feeds) -> list[np.ndarray]:
+def opened(model: Model) -> Callable[[Feeds], list[np.ndarray]]:
+    """A graph loaded once, for many calls: inputs by name to outputs in order.
+
+    Raises:
+        InputError: it cannot be loaded, or a call fails.
+    """
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -174,12 +179,27 @@ def _run_graph(model: Model, feeds: Feeds) -> list[np.ndarray]:
     if model.folder is not None:
         options.add_session_config_entry(external.FOLDER_OPTION, str(model.folder.resolve()))
     data = model.value.SerializeToString()
+
+    def failed(error: Exception) -> InputError:
+        return InputError(f"ONNX Runtime cannot run it: {error}", where="model")
+
     try:
         session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
-        made: list[np.ndarray] = session.run(None, dict(feeds))
     except Exception as error:  # the runtime raises a class of its own for each status code
-        raise InputError(f"ONNX Runtime cannot run it: {error}", where="model") from error
-    return made
+        raise failed(error) from error
+
+    def run(feeds: Feeds) -> list[np.ndarray]:
+        try:
+            made: list[np.ndarray] = session.run(None, dict(feeds))
+        except Exception as error:  # as above
+            raise failed(error) from error
+        return made
+
+    return run
+
+
+def _run_graph(model: Model, feeds: Feeds) -> list[np.ndarray]:
+    return opened(model)(feeds)
 
 
 def _run_torch(model: Model, feeds: Feeds) -> list[np.ndarray]:

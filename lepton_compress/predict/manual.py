@@ -12,6 +12,7 @@ from lepton_compress import registry
 from lepton_compress.artifacts import Json, TensorSpec
 from lepton_compress.errors import InputError, RecipeError
 from lepton_compress.preprocess.form import METADATA, Preprocessing
+from lepton_compress.targets import litert_session
 
 if TYPE_CHECKING:
     from lepton_compress.targets.runner import Runner
@@ -65,22 +66,13 @@ class Manual:
 
 
 def read(path: Path) -> Manual:
-    """The manual of an ONNX file; empty where a file of another maker has none.
+    """The manual of an artifact; empty where a file of another maker has none.
 
     Raises:
-        InputError: the file is no ONNX model, or its manual is damaged or of a later version.
+        InputError: the file is no model, or its manual is damaged or of a later version.
     """
-    import onnx
-    from google.protobuf.message import DecodeError
-
     try:
-        model = onnx.load(path, load_external_data=False)
-    except (OSError, DecodeError, ValueError) as error:
-        said = "no such file" if isinstance(error, FileNotFoundError) else "not a valid ONNX model"
-        raise InputError(said, where=str(path), mend="give an artifact of a run") from error
-    held = next((each.value for each in model.metadata_props if each.key == METADATA), "{}")
-    try:
-        about: Any = json.loads(held)
+        about: Any = _of_litert(path) if path.suffix == ".tflite" else json.loads(_of_onnx(path))
         if about and about["version"] != 1:
             raise InputError(
                 f"its manual is of version {about['version']}, which this version does not read",
@@ -91,6 +83,24 @@ def read(path: Path) -> Manual:
         return Manual(path, about.get("inputs", {}), about.get("outputs", {}), files)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError("its manual is damaged", where=str(path), mend=_MEND) from error
+
+
+def _of_litert(path: Path) -> Json:
+    """What the exporter took over from the graph."""
+    return litert_session.manual(path).get(METADATA, {})
+
+
+def _of_onnx(path: Path) -> str:
+    """The entry of an ONNX file's metadata, as it stands there."""
+    import onnx
+    from google.protobuf.message import DecodeError
+
+    try:
+        model = onnx.load(path, load_external_data=False)
+    except (OSError, DecodeError, ValueError) as error:
+        said = "no such file" if isinstance(error, FileNotFoundError) else "not a valid ONNX model"
+        raise InputError(said, where=str(path), mend="give an artifact of a run") from error
+    return next((each.value for each in model.metadata_props if each.key == METADATA), "{}")
 
 
 def single_input(manual: Manual, runner: Runner) -> TensorSpec:

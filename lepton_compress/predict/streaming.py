@@ -1,7 +1,9 @@
-"""Listening to a stream: a window of sound at a time, and whether the artifact keeps up."""
+"""Listening to a stream: a window of sound at a time, or with a step model frame by frame, and
+whether the artifact keeps up."""
 
 from __future__ import annotations
 
+import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -9,6 +11,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from lepton_compress.artifacts import Json
 from lepton_compress.errors import InputError
+from lepton_compress.predict import following
 from lepton_compress.predict.answers import answers
 from lepton_compress.predict.manual import Manual, single_input
 from lepton_compress.predict.samples import decoded
@@ -33,11 +36,13 @@ def listen(
     convert: bool,
     told: Callable[[Heard], None],
 ) -> Listening:
-    """Ask the artifact about each window of a stream as it comes.
+    """Ask the artifact about each window of a stream as it comes. A step model is given each frame
+    once, and tells after as many as a window has what it hears by then.
 
     Args:
         source: a WAV file, or PCM as `PIPE` says.
-        hop: seconds from one window to the next; a quarter of the window by default.
+        hop: seconds from one window to the next; a quarter of the window by default. A step model
+            tells at the end of a frame.
         convert: bring a recording of another rate, width or number of channels to the artifact's.
         told: is given each window as soon as it is heard.
 
@@ -59,20 +64,29 @@ def listen(
             mend="give one up to the window's length",
         )
     runner.run({spec.name: _silence(size)})  # the first call is slower than those that follow
+    follower = following.of(runner, size, step)
+    if follower is not None:
+        step = follower.every
     times: list[float] = []
     heard: list[Heard] = []
     length = 0
 
     def counted() -> Iterator[np.ndarray]:
         nonlocal length
-        for chunk in _chunks(source, about, step, convert=convert):
+        read = step if follower is None else follower.hop
+        for chunk in _chunks(source, about, read, convert=convert):
             length += len(chunk)
             yield chunk
 
-    for start, window in _windows(counted(), size, step):
-        begun = time.perf_counter()
-        outputs = runner.run({spec.name: window[None]})
-        times.append(time.perf_counter() - begun)
+    def asked() -> Iterator[tuple[int, list[np.ndarray]]]:
+        for start, window in _windows(counted(), size, step):
+            begun = time.perf_counter()
+            outputs = runner.run({spec.name: window[None]})
+            times.append(time.perf_counter() - begun)
+            yield start, outputs
+
+    told_of = asked() if follower is None else follower.heard(counted(), times)
+    for start, outputs in told_of:
         named = dict(zip((each.name for each in runner.outputs), outputs, strict=True))
         first = answers(named, manual.outputs, _name(source), top)[0]
         heard.append(Heard(start / rate, (start + size) / rate, first))
@@ -80,6 +94,7 @@ def listen(
     if not heard:
         raise InputError("holds no sound", where=_name(source))
     busy = sum(times)
+    every = step if follower is None else follower.hop
     return Listening(
         artifact=str(manual.path),
         rate=rate,
@@ -87,10 +102,12 @@ def listen(
         hop=step / rate,
         seconds=length / rate,
         busy=busy,
-        # A window must be done before the next one is there.
-        factor=busy / (len(times) * step / rate),
+        # A window, or a frame, must be done before the next one is there.
+        factor=busy / (len(times) * every / rate),
         worst=max(times) * 1e3,
         heard=tuple(heard),
+        frame=None if follower is None else every / rate,
+        typical=None if follower is None else statistics.median(times) * 1e3,
     )
 
 

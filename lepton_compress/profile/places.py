@@ -26,6 +26,7 @@ from lepton_compress.profile.address import Address
 from lepton_compress.profile.process import Called, Job, Ready, Worker, told, why_ended
 from lepton_compress.profile.ssh import Connection
 from lepton_compress.recipe import TargetSpec
+from lepton_compress.targets import frames
 
 
 class Running(Protocol):
@@ -111,6 +112,7 @@ class DeviceWorker:
         for each in (script, Path(arrivals.__file__), Path(callers.__file__)):
             connection.put(each, each.name)
         connection.put(program, program.name)
+        connection.put(Path(frames.__file__), Path(frames.__file__).name)
         self._message = {
             "do": "start",
             "worker": name,

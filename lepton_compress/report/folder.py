@@ -199,4 +199,5 @@ def kept_recipe(result: RunResult) -> Source | None:
     copy = result.folder / RECIPE
     if not copy.is_file() or not file.parent.is_dir():
         return None
-    return dataclasses.replace(read(copy), folder=file.parent)
+    # Targets and data stand beside the recipe, not beside its copy.
+    return read(copy, file.parent)

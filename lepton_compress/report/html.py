@@ -130,6 +130,7 @@ def _run(
         "callers": costs.callers(result),
         "loads": costs.loads(result),
         "tunings": list(costs.tunings(result)),
+        "devices": list(sections.devices(result)),
         "environment": sections.environment(result),
         "recipe": recipe,
         "command": f"lepton-compress run {shlex.quote(place)}" if isinstance(place, str) else None,

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from lepton_compress.artifacts import Profile, RunResult, Status, Verdict
 from lepton_compress.outcomes import changes, worst_classes
-from lepton_compress.report import behaviour, costs, table
+from lepton_compress.report import behaviour, costs, simulated, table
 from lepton_compress.report.details import short
 from lepton_compress.report.sections import processor
 from lepton_compress.units import show_bytes, show_rate, show_seconds
@@ -50,9 +50,14 @@ def _target(result: RunResult, target: str) -> Iterator[str]:
         name += f" ({', '.join(marks)})" if marks else ""
         yield row([name, one.score, one.drop, one.size, one.latency, one.ratio, one.verdict])
     yield ""
-    if over := table.front(result):
+    held = any(each.members for each in result.fronts if each.target == target)
+    if held and (over := table.front(result)):
         yield f"Front: nothing measured is as good in {over} and better in one."
     if profiles:
+        if said := simulated.about(result, target):
+            yield said
+            yield from _simulated(result, target)
+            return
         first = profiles[0]
         yield (
             f"Batch {first.batch}, {first.threads} thread{'s' if first.threads > 1 else ''}, "
@@ -71,6 +76,18 @@ def _target(result: RunResult, target: str) -> Iterator[str]:
         yield from _callers(profiles)
         yield from _operators(profiles)
         yield from _tunings(profiles)
+
+
+def _simulated(result: RunResult, target: str) -> Iterator[str]:
+    """What the device has to hold, and what its accelerator does not take."""
+    yield from ("", row(list(simulated.HEADINGS)), row(["---"] * len(simulated.HEADINGS)))
+    for each in simulated.rows(result, target):
+        yield row([each.variant, each.ram, each.flash, each.coverage, each.time, each.reason])
+    if fallbacks := list(simulated.fallbacks(result, target)):
+        yield from ("", f"{simulated.FALLBACKS}:", "", row(list(simulated.FALLBACK_HEADINGS)))
+        yield row(["---"] * len(simulated.FALLBACK_HEADINGS))
+        for cells in fallbacks:
+            yield row(list(cells))
 
 
 def _profile(profile: Profile) -> list[str]:

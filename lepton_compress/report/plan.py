@@ -125,6 +125,9 @@ def _demands(plan: Plan) -> Table:
         threads = f"{target.threads} thread{'s' if target.threads > 1 else ''}"
         where = f" on {target.host}" if target.host else ""
         about = f"{target.runtime}{where}, {threads}, batch {target.batch}"
+        if target.simulated:
+            given = [f"{name} {value}" for name, value in target.options.items()]
+            about = ", ".join([f"simulated by {target.runtime}", *given])
         title = "measure on" if number == 0 else ""
         grid.add_row(title, Text(target.name, style="bold"), about)
     for number, gate in enumerate(plan.gates):

@@ -48,6 +48,12 @@ def listening(found: Listening, console: Console) -> None:
         f"{found.window:g} s every {found.hop:g} s; {found.busy * 1e3:.3g} ms in all, "
         f"{found.worst:.3g} ms at worst"
     )
+    if found.frame is not None and found.typical is not None:
+        said = (
+            f"real-time factor {found.factor:.4g}: {state}. Each frame of {found.frame * 1e3:g} ms "
+            f"is computed once, in {found.typical:.3g} ms, {found.worst:.3g} ms at worst; "
+            f"{found.busy * 1e3:.3g} ms in all, {len(found.heard)} answers every {found.hop:g} s"
+        )
     console.print(Text(said, style="dim" if found.factor < 1 else "bold red"))
 
 

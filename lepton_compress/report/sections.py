@@ -17,7 +17,7 @@ from lepton_compress.artifacts import (
     RunResult,
     Score,
 )
-from lepton_compress.report import table
+from lepton_compress.report import simulated, table
 from lepton_compress.units import show_bytes, show_seconds
 
 
@@ -112,6 +112,8 @@ def _spread(profile: Profile | None, name: str) -> str:
     if profile is None or name not in profile.interval:
         return "" if profile is None or profile.status == "measured" else profile.reason
     how = "" if profile.provenance == "measured" else f", {profile.provenance}"
+    if len(set(profile.interval[name])) == 1:
+        return profile.provenance
     return " to ".join(show_seconds(end) for end in profile.interval[name]) + how
 
 
@@ -209,11 +211,34 @@ def noise(result: RunResult, target: str) -> str:
     profile = next((p for p in result.profiles if p.target == target), None)
     if profile is None:
         return "Nothing was measured here."
+    if said := simulated.about(result, target):
+        return said
     threads = f"{profile.threads} thread{'s' if profile.threads != 1 else ''}"
     return (
         f"{profile.runtime}, batch {profile.batch}, {threads}, {profile.rounds} rounds in turns. "
         f"The baseline against itself: {table.noise(result, target)}."
     )
+
+
+def devices(result: RunResult) -> Iterator[Table]:
+    """What artifacts take on devices that are simulated, and what those do not take of them."""
+    for target in (choice.target for choice in result.chosen):
+        rows = tuple(
+            (
+                Cell(each.variant),
+                *(Cell(text, number=True) for text in (each.ram, each.flash)),
+                Cell(each.coverage),
+                Cell(each.time, number=True),
+                Cell(each.reason, state="good" if each.fits else "bad"),
+            )
+            for each in simulated.rows(result, target)
+        )
+        if not rows:
+            continue
+        said = simulated.about(result, target)
+        yield Table(f"{target}. {said}", simulated.HEADINGS, rows)
+        if left := tuple(tuple(map(Cell, each)) for each in simulated.fallbacks(result, target)):
+            yield Table(f"{simulated.FALLBACKS}: {target}", simulated.FALLBACK_HEADINGS, left)
 
 
 def as_mapping(value: Json) -> Mapping[str, Json]:

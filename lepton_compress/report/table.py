@@ -133,7 +133,7 @@ def _latency(profile: Profile | None) -> str:
         return "failed"
     mark = "" if profile.provenance == "measured" else f" ({profile.provenance})"
     if "p50" not in profile.latency:
-        return "too few calls"
+        return "too few calls" if profile.fit is None else "not told"
     return show_seconds(profile.latency["p50"]) + mark
 
 
@@ -141,6 +141,8 @@ def _ratio(profile: Profile | None, *, base: bool) -> str:
     if profile is None or profile.ratio is None or profile.ratio_interval is None or base:
         return ""
     low, high = profile.ratio_interval
+    if low == high:
+        return f"{profile.ratio:.2f}x"
     return f"{profile.ratio:.2f}x ({low:.2f} to {high:.2f})"
 
 

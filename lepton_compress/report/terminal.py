@@ -8,12 +8,14 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from lepton_compress.artifacts import Profile, RunResult
-from lepton_compress.report import costs, table
+from lepton_compress.artifacts import Choice, Profile, RunResult
+from lepton_compress.report import costs, simulated, table
 from lepton_compress.report.fitting import shorten, width
 from lepton_compress.units import show_seconds
 
 _VERDICT = len(table.HEADINGS) - 1
+_MARK = "(simulated)"
+"""What no figure loses, however narrow the terminal."""
 
 
 def show(result: RunResult, console: Console) -> None:
@@ -31,25 +33,31 @@ def show(result: RunResult, console: Console) -> None:
         line = Text.assemble(("chosen", "bold"), f" on {choice.target}: ", (picked, "bold"), ", ")
         console.print(line.append(choice.reason), highlight=False)
     for choice in result.chosen:
-        said = (
-            f"the baseline against itself on {choice.target}: {table.noise(result, choice.target)}"
-        )
-        console.print(Text(said, style="dim"))
-        one = next((each for each in result.profiles if each.target == choice.target), None)
-        if one is not None and one.device:
-            said = f"{choice.target} was measured on {table.device(one.device)}"
+        for said in _about(result, choice):
             console.print(Text(said, style="dim"))
-        chosen = (choice.candidate, choice.format, choice.target)
-        for each in result.profiles:
-            if (each.candidate, each.format, each.target) == chosen:
-                for said in _costs(each):
-                    console.print(Text(said, style="dim"))
     for note in result.notes:
         console.print(Text(f"note: {note}", style="yellow"))
     if result.folder is not None:
         console.print(f"written to {result.folder}", highlight=False, markup=False)
     state = ("passed", "bold green") if result.passed else ("failed: see the gates", "bold red")
     console.print(Text.assemble(state))
+
+
+def _about(result: RunResult, choice: Choice) -> Iterator[str]:
+    """How a target was measured or simulated, and more of what was chosen on it."""
+    target = choice.target
+    if about := simulated.about(result, target):
+        yield f"{target}: {about}"
+        yield from simulated.lines(result, target)
+        return
+    yield f"the baseline against itself on {target}: {table.noise(result, target)}"
+    one = next((each for each in result.profiles if each.target == target), None)
+    if one is not None and one.device:
+        yield f"{target} was measured on {table.device(one.device)}"
+    chosen = (choice.candidate, choice.format, target)
+    for each in result.profiles:
+        if (each.candidate, each.format, each.target) == chosen:
+            yield from _costs(each)
 
 
 def _costs(profile: Profile) -> Iterator[str]:
@@ -76,12 +84,13 @@ def _draw(result: RunResult, *, brief: bool) -> Table:
     for choice in result.chosen:
         for number, row in enumerate(table.rows(result, choice.target)):
             cells = [row.score, row.drop, row.size, row.latency, row.ratio]
+            cells = [each if _MARK in each else shorten(each, brief) for each in cells]
             name = Text(("> " if row.chosen else "  ") + row.variant)
             name.stylize("bold green" if row.chosen else "")
             name.append(" *" if row.front else "", "dim")
             said = row.verdict.replace("; ", "\n") if brief else row.verdict
             verdict = Text(said, style="green" if row.passed else "red")
             where = [choice.target if number == 0 else ""] if several else []
-            drawn.add_row(*where, name, *(shorten(cell, brief) for cell in cells), verdict)
+            drawn.add_row(*where, name, *cells, verdict)
         drawn.add_section()
     return drawn

@@ -36,7 +36,7 @@ class Tensor:
     Attributes:
         shape: of one sample, as the host sees it.
         dtype: as the host sees it.
-        axes: to bring the host's axes into the tensor's order; None where they are.
+        axes: the host's axes in the order of the tensor's memory; None where they are in it.
         scale, zero_point: of integers that the host sees as float; scale 0 where it does not.
     """
 
@@ -47,10 +47,8 @@ class Tensor:
         self.index: int = details["index"]
         self.held = np.dtype(details["dtype"])
         self.axes = about.get("permutation")
-        shape = [int(each) for each in details["shape"]]
-        if self.axes is not None:
-            shape = [shape[self.axes.index(axis)] for axis in range(len(shape))]
-        self.shape = tuple(shape)
+        self.own_shape = tuple(int(each) for each in details["shape"])
+        self.shape = tuple(about.get("shape", self.own_shape))
         self.dtype = np.dtype(about.get("dtype", self.held))
         scale, zero_point = details["quantization"]
         as_float = self.held.kind == "i" and scale and self.dtype.kind == "f"
@@ -61,7 +59,7 @@ class Tensor:
         import numpy as np
 
         if self.axes is not None:
-            array = array.transpose(self.axes)
+            array = array.transpose(self.axes).reshape(self.own_shape)
         if self.scale:
             ends = np.iinfo(self.held)
             levels = np.rint(array / self.scale) + self.zero_point
@@ -75,7 +73,8 @@ class Tensor:
         if self.scale:
             array = (array.astype(np.float32) - self.zero_point) * np.float32(self.scale)
         if self.axes is not None:
-            array = array.transpose([self.axes.index(axis) for axis in range(array.ndim)])
+            moved = array.reshape([self.shape[axis] for axis in self.axes])
+            array = moved.transpose([self.axes.index(axis) for axis in range(len(self.axes))])
         return array.astype(self.dtype, copy=False)
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from lepton_compress.artifacts import Json, TensorSpec
 from lepton_compress.errors import InputError
 from lepton_compress.registry import Params, plugin
-from lepton_compress.targets import onnxruntime_session
+from lepton_compress.targets import onnxruntime_session, stepping
 from lepton_compress.targets.onnxruntime_session import Session, SessionError
 from lepton_compress.targets.runner import Runner
 
@@ -55,7 +55,8 @@ class _SessionRunner:
 
 @plugin("runtime", "onnxruntime-cpu", OnnxRuntimeCpu, formats=("onnx",))
 def onnxruntime_cpu(path: Path, threads: int, changes: Mapping[str, Json] | None = None) -> Runner:
-    """ONNX Runtime on the processor, all graph optimisations on.
+    """ONNX Runtime on the processor, all graph optimisations on. A step model takes whole
+    sequences, see `stepping`.
 
     Args:
         path: an .onnx file; external data stands beside it.
@@ -67,15 +68,17 @@ def onnxruntime_cpu(path: Path, threads: int, changes: Mapping[str, Json] | None
             a tensor of numbers.
     """
     try:
-        session = onnxruntime_session.load(path, threads, changes)
+        session = onnxruntime_session.opened(path, threads, changes)
+        about = session.steps
     except SessionError as error:
         raise InputError(error.problem, where=str(path)) from error
-    return _SessionRunner(
+    runner = _SessionRunner(
         inputs=_specs(session.session.get_inputs(), path),
         outputs=_specs(session.session.get_outputs(), path),
         session=session,
         path=path,
     )
+    return runner if about is None else stepping.stepped(runner, about, str(path))
 
 
 def _specs(tensors: Iterable[Any], path: Path) -> tuple[TensorSpec, ...]:

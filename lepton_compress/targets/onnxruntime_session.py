@@ -1,12 +1,13 @@
 """ONNX Runtime's session as every measurement opens it, on this machine and on others.
 
 This file is copied to devices and imported there by `profile/worker.py`: it needs Python 3.8,
-numpy and onnxruntime, and nothing of this package. `load` is what a worker calls, or `operators`
-for the time by operator; `settings` says what may be tuned.
+numpy and onnxruntime, and nothing of this package but `frames.py`, which lies beside it. `load` is
+what a worker calls, or `operators` for the time by operator; `settings` says what may be tuned.
 """
 
 from __future__ import annotations
 
+import importlib
 import json
 import re
 import statistics
@@ -56,7 +57,19 @@ class Session:
             )
         except Exception as error:  # its exceptions share no base class
             raise SessionError(f"ONNX Runtime cannot load it: {_clean(error)}") from error
-        self._names = [each.name for each in self.session.get_outputs()]
+        self.names = [each.name for each in self.session.get_outputs()]
+
+    @property
+    def steps(self) -> Any:
+        """What the file says of its steps, see `frames`; None unless it is a step model.
+
+        Raises:
+            SessionError: what it says is damaged.
+        """
+        try:
+            return frames().read(self.session.get_modelmeta().custom_metadata_map)
+        except (ValueError, KeyError, TypeError) as error:
+            raise SessionError(f"what it says of its steps cannot be read ({error})") from error
 
     def run(self, feeds: Any) -> list[Any]:
         """The outputs, in the artifact's order, of inputs by name.
@@ -65,14 +78,30 @@ class Session:
             SessionError: the runtime refuses the arrays, or fails on them.
         """
         try:
-            made: list[Any] = self.session.run(self._names, dict(feeds))
+            made: list[Any] = self.session.run(self.names, dict(feeds))
         except Exception as error:  # its exceptions share no base class
             raise SessionError(f"ONNX Runtime cannot run it: {_clean(error)}") from error
         return made
 
 
-def load(path: Any, threads: int, changes: Any = None) -> Session:
-    """Open an artifact on exactly `threads` threads.
+def frames() -> Any:
+    """The module `frames`, which lies where this file does."""
+    return importlib.import_module(f"{__package__}.frames" if __package__ else "frames")
+
+
+def load(path: Any, threads: int, changes: Any = None) -> Any:
+    """An artifact whose `run` takes whole sequences, a step model's too.
+
+    Raises:
+        SessionError: as `opened`.
+    """
+    session = opened(path, threads, changes)
+    about = session.steps
+    return session if about is None else frames().Stepped(session.run, session.names, about)
+
+
+def opened(path: Any, threads: int, changes: Any = None) -> Session:
+    """Open a file on exactly `threads` threads.
 
     Args:
         path: an .onnx file.
@@ -127,7 +156,8 @@ def alternatives(threads: int) -> list[dict[str, Any]]:
 
 
 def operators(path: Any, threads: int, feeds: Any) -> list[list[Any]]:
-    """Where the time of a call goes, by ONNX Runtime's own profiler.
+    """Where the time of a call goes, by ONNX Runtime's own profiler; a step model's call takes a
+    whole sequence, of which each frame takes as long as the first.
 
     Returns:
         Rows of operator type, element types, nodes, and seconds of one call in all of them.
@@ -140,6 +170,10 @@ def operators(path: Any, threads: int, feeds: Any) -> list[list[Any]]:
         options.enable_profiling = True
         options.profile_file_prefix = str(Path(folder) / "profile")
         session = Session(str(path), options)
+        about, calls = session.steps, 1
+        if about is not None:
+            calls = frames().count(feeds[about["frame"]["input"]], about["frame"])
+            feeds = frames().first(feeds, about)
         end = time.perf_counter() + PROFILED_SECONDS
         for number in range(WARM_UP + PROFILED_CALLS):
             session.run(feeds)
@@ -150,7 +184,7 @@ def operators(path: Any, threads: int, feeds: Any) -> list[list[Any]]:
     for _, kind, takes, gives, seconds in kernels(events, WARM_UP):
         types = ">".join(dict.fromkeys(each for each in (takes, gives) if each))
         found.setdefault((kind, types), []).append(seconds)
-    return [[kind, types, len(held), sum(held)] for (kind, types), held in found.items()]
+    return [[kind, types, len(held), calls * sum(held)] for (kind, types), held in found.items()]
 
 
 def kernels(events: Any, warm_up: int) -> list[tuple[str, str, str, str, float]]:

@@ -14,11 +14,10 @@ from scipy.stats import bootstrap
 from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 
-from lepton_compress.artifacts import Split, TensorSpec
+from lepton_compress.artifacts import Split
 from lepton_compress.compress.training import Schedule
-from lepton_compress.preprocess.audio import Audio, audio
-from reference_models import card
-from reference_models.dense_autoencoder.data import FEATURES, KINDS, SAMPLES, load
+from reference_models import card, spoken_digits
+from reference_models.dense_autoencoder.data import FEATURES, KINDS, load
 from reference_models.dense_autoencoder.model import DenseAutoencoder
 from reference_models.training import answers, fit, save
 
@@ -34,7 +33,7 @@ def main(folder: Path = Path(__file__).parent) -> None:
     """Train, measure and write into a folder."""
     parts = load()
     windows = parts["train"]["inputs"]["sound"]
-    given = {"features": features(windows)}
+    given = {"features": spoken_digits.features(FEATURES, windows)}
     made = fit(DenseAutoencoder, Split(given), SCHEDULE, label="autoencoder", loss=error)
     parameters, macs = card.size(made.module, given)
     card.write(
@@ -59,15 +58,9 @@ def main(folder: Path = Path(__file__).parent) -> None:
     )
 
 
-def features(sounds: np.ndarray) -> np.ndarray:
-    """What the preprocessing `audio` gives for windows."""
-    raw = TensorSpec("sound", "int16", ("batch", SAMPLES))
-    return audio(Audio.model_validate(FEATURES), raw, Path()).apply(sounds)
-
-
 def measured(module: nn.Module, held: Mapping[str, Any]) -> tuple[card.Measured, ...]:
     """Areas under the ROC curve on the evaluation split: all anomalies, then each kind."""
-    found = answers(module, {"features": features(held["inputs"]["sound"])})
+    found = answers(module, {"features": spoken_digits.features(FEATURES, held["inputs"]["sound"])})
     kinds = held["slices"]["anomaly"]
     made = [area("speech against anomalies", found, held["targets"])]
     for kind in KINDS:

@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from lepton_compress import pipeline
-from lepton_compress.artifacts import Behaviour, Corrupted, Coverage, Group, RunResult, Status
+from lepton_compress.artifacts import (
+    Behaviour,
+    Corrupted,
+    Coverage,
+    Fallback,
+    Fit,
+    Group,
+    RunResult,
+    Status,
+)
 from lepton_compress.budget import Gates, Regression
 from lepton_compress.gate import judge_gates
 from lepton_compress.readings import Measured
@@ -49,11 +58,19 @@ def coverage(candidate: str, share: float) -> Coverage:
     return Coverage(candidate, "onnx", TARGET, 100, int(100 * share), 100, int(100 * share))
 
 
+def fit(**changes: Any) -> Fit:
+    return Fit("a simulator 1", **{"ram": 50_000, "flash": 50_000, "operators": 10} | changes)
+
+
 def of(**changes: Any) -> Measured:
     """A good artifact `a` beside its baseline, but for what is changed."""
     both = ("baseline", "a")
     held = replace(
-        measured(*both, artifacts=[artifact("baseline", 2000), artifact("a", 1000)]),
+        measured(
+            *both,
+            artifacts=[artifact("baseline", 2000), artifact("a", 1000)],
+            profiles=[profile(each, fit=fit()) for each in both],
+        ),
         behaviours=[behaviour(each) for each in both],
         coverages=[coverage("baseline", 0), coverage("a", 0.9)],
     )
@@ -111,6 +128,16 @@ PLANTED: dict[str, tuple[Any, Measured]] = {
     "latency_at": ("8 ms", of(profiles=base(profile("a", 3.0), kind=profile))),
     "cold_start": ("1 s", of(profiles=base(profile("a", cold_start=9.0), kind=profile))),
     "peak_memory": ("9 MB", of(profiles=base(profile("a", peak_memory=10**8), kind=profile))),
+    "ram": ("100 KB", of(profiles=base(profile("a", fit=fit(ram=200_000)), kind=profile))),
+    "flash": ("100 KB", of(profiles=base(profile("a", fit=fit(flash=200_000)), kind=profile))),
+    "operator_coverage": (
+        "90 %",
+        of(
+            profiles=base(
+                profile("a", fit=fit(fallbacks=(Fallback("ADD", "a"),) * 2)), kind=profile
+            )
+        ),
+    ),
 }
 """Gate to a limit that a good artifact meets, and what breaks it."""
 ONCE = {"cold_start", "peak_memory"}

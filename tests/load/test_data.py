@@ -194,3 +194,12 @@ class TestPython:
         (tmp_path / "own.py").write_text("def load():\n    raise OSError('no disk')\n")
         with pytest.raises(InputError, match=r"own\.py:load: raised OSError: no disk; call it"):
             load_python(PythonLoader(function="own.py:load"), tmp_path, 0)
+
+
+def test_states_of_a_step_model_are_no_inputs_of_samples() -> None:
+    held = Split({"sound": np.zeros((3, 2))})
+    assert list(held.named(["frame", "state_0", "state_1"]).inputs) == ["frame"]
+    both = Split({"sound": np.zeros((3, 2)), "state_0": np.zeros((3, 2))})
+    assert list(both.named(["sound", "state_0"]).inputs) == ["sound", "state_0"]
+    with pytest.raises(ValueError, match="frame, other"):
+        held.named(["frame", "other"])

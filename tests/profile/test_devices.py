@@ -27,7 +27,7 @@ from lepton_compress.profile.process import Job
 from lepton_compress.profile.session import Limits
 from lepton_compress.profile.ssh import Connection
 from lepton_compress.recipe import TargetSpec
-from lepton_compress.targets import onnxruntime_session
+from lepton_compress.targets import frames, onnxruntime_session
 from tests.profile.test_measure import BATCH, INPUTS, Watcher, perceptron
 from tests.sshd import MISSING, Server, free_port, serving
 
@@ -318,7 +318,7 @@ def test_what_ssh_says_is_explained(code: int, said: str, reason: str) -> None:
     assert explain(Address("pi@x"), code, said, connected=True).lost
 
 
-@pytest.mark.parametrize("sent", [agent, worker, onnxruntime_session])
+@pytest.mark.parametrize("sent", [agent, worker, onnxruntime_session, frames])
 def test_what_is_sent_runs_on_old_pythons_and_alone(sent: Any) -> None:
     tree = ast.parse(Path(sent.__file__).read_text(), feature_version=(3, 8))
     for node in tree.body:
