@@ -178,6 +178,8 @@ IMPLEMENTATIONS = {
     "export.flatbuffer.product_operators": {"numpy"},
     "export.flatbuffer.quantization": {"numpy"},
     "export.flatbuffer.reduction_operators": {"numpy"},
+    "export.flatbuffer.recurrent_operators": {"numpy"},
+    "export.flatbuffer.resize_operators": {"numpy", "onnx", "onnxruntime"},
     "export.flatbuffer.rewrite": {"numpy"},
     "export.flatbuffer.trace": {"numpy", "onnx", "onnxruntime"},
     "export.flatbuffer.weights": {"numpy"},

@@ -401,6 +401,42 @@ def test_embedding_of_whole_numbers(tmp_path: Path) -> None:
     assert operators(path) == {"GATHER": 1}
 
 
+RESIZES: list[tuple[dict[str, Any], str]] = [
+    ({"mode": "nearest"}, "RESIZE_NEAREST_NEIGHBOR"),
+    (
+        {
+            "mode": "nearest",
+            "coordinate_transformation_mode": "asymmetric",
+            "nearest_mode": "floor",
+        },
+        "RESIZE_NEAREST_NEIGHBOR",
+    ),
+    ({"mode": "nearest", "nearest_mode": "ceil"}, "GATHER"),
+    ({"mode": "linear"}, "RESIZE_BILINEAR"),
+    ({"mode": "linear", "coordinate_transformation_mode": "align_corners"}, "RESIZE_BILINEAR"),
+    ({"mode": "linear", "coordinate_transformation_mode": "asymmetric"}, "RESIZE_BILINEAR"),
+    ({"mode": "linear", "antialias": 1, "exclude_outside": 1}, ""),
+    ({"mode": "cubic"}, "FULLY_CONNECTED"),
+]
+
+
+@pytest.mark.parametrize(("options", "by"), RESIZES)
+@pytest.mark.parametrize("sizes", [(12, 10), (3, 9), (6, 10)])
+def test_resize(sizes: tuple[int, int], options: dict[str, Any], by: str, tmp_path: Path) -> None:
+    given = case(
+        "Resize", floats(2, 3, 6, 5), constants=(None, None, whole(*sizes)), **options, axes=[2, 3]
+    )
+    path = compare(*given, tmp_path)
+    if sizes == (12, 10) and by:
+        assert operators(path)[by]
+
+
+def test_resize_of_channels_last_by_scales(tmp_path: Path) -> None:
+    scales = np.array([1, 2, 3, 1], np.float32)
+    given = case("Resize", floats(2, 6, 5, 3), constants=(None, scales), mode="linear")
+    assert operators(compare(*given, tmp_path)) == {"RESIZE_BILINEAR": 1}
+
+
 def test_shapes_are_worked_out(tmp_path: Path) -> None:
     nodes = [
         helper.make_node("Shape", ["x"], ["s"]),

@@ -38,7 +38,8 @@ def layer(
     rows = GATES[kind] * width
 
     def weights(*shape: int) -> np.ndarray:
-        return (draw.normal(size=shape) / shape[-1] ** 0.5).astype(np.float32)
+        made: np.ndarray = draw.normal(size=shape) / shape[-1] ** 0.5
+        return made.astype(np.float32)
 
     held = {"w": weights(directions, rows, INPUTS), "r": weights(directions, rows, width)}
     names = ["t", "w", "r", ""]

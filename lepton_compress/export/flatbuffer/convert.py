@@ -19,6 +19,7 @@ from lepton_compress.export.flatbuffer import (
     product_operators,
     recurrent_operators,
     reduction_operators,
+    resize_operators,
 )
 from lepton_compress.export.flatbuffer.builder import Scale, options, pack
 from lepton_compress.export.flatbuffer.converter import Convert, Converter, Slot, dtype_of
@@ -37,6 +38,7 @@ OPERATORS: dict[str, Convert] = {
     **product_operators.OPERATORS,
     **recurrent_operators.OPERATORS,
     **reduction_operators.OPERATORS,
+    **resize_operators.OPERATORS,
 }
 """ONNX operator to what converts it."""
 
@@ -134,13 +136,13 @@ def _output(converter: Converter, name: str) -> Slot:
     slot, params = converter.take(name), converter.params
     order = slot.layout.storage(slot.shape)
     own = tuple(range(len(slot.shape)))
+    keep = params.layout == "nhwc" and order == layouts.last(4)
+    slot = converter.laid(slot, order if keep and order else own)
     if params.borders == "float32" and converter.graph.dtypes[name] == "float32":
         slot = converter.real(slot)
     elif slot.scale is not None and converter.graph.dtypes[name].startswith("u"):
         # The graph's own output is integers, and keeps its element type.
         slot = _unsigned(converter, slot)
-    keep = params.layout == "nhwc" and order == layouts.last(4)
-    slot = converter.laid(slot, order if keep and order else own)
     taken = converter.subgraph.tensors[slot.tensor]
     if taken.name or taken.data is not None:
         copied = converter.slot(slot.shape, like=slot, dtype=slot.dtype, scale=slot.scale)

@@ -337,6 +337,8 @@ class Converter:
         """The value behind the activation that alone takes `name`, and that activation's number in
         the schema; the node is absorbed."""
         node = self.only_user(name)
+        if node is not None and node.type == "QuantizeLinear":
+            return self._fused_behind_rounding(name, node)
         kind = _activation(node, self.graph) if node else None
         if node is None:
             return name, 0
@@ -346,6 +348,21 @@ class Converter:
                 return name, 0
             kind = "NONE"
         self.absorb(node)
+        return node.outputs[0], ACTIVATIONS[kind]
+
+    def _fused_behind_rounding(self, name: str, rounds: Node) -> tuple[str, int]:
+        """The same where the value is rounded alike in front of the activation and behind it: what
+        is rounded first and clipped then is what an integer kernel computes."""
+        real = self.only_user(rounds.outputs[0])
+        node = self.only_user(real.outputs[0]) if real else None
+        kind = _activation(node, self.graph)
+        if real is None or node is None or kind is None or real.type != "DequantizeLinear":
+            return name, 0
+        wanted = self.wanted(node.outputs[0])
+        if wanted is None or wanted != self.kinds.get(rounds.outputs[0]):
+            return name, 0
+        for each in (rounds, real, node):
+            self.absorb(each)
         return node.outputs[0], ACTIVATIONS[kind]
 
 
@@ -402,7 +419,7 @@ def _implied(node: Node, graph: Graph, wanted: Integers) -> bool:
     """Whether rounding clips as the node does."""
     limits = bounds(node, graph)
     low, high = wanted.range
-    slack = wanted.scale.values[0] / 2
+    slack = 0.501 * wanted.scale.values[0]  # half a step, and what float32 adds to it
     return limits is not None and limits[0] <= low + slack and high - slack <= limits[1]
 
 

@@ -1,9 +1,10 @@
 """How the elements of a value lie in memory, so that transposing and reshaping are bookkeeping
 until an operator needs a certain order.
 
-A value of shape (1, 6, 4, 4) whose channels come last in memory has the factors (6, 4, 4) in the
-order (1, 2, 0). Flattened to (1, 96) it keeps both: the axis of 96 is made of the factors 6, 4 and
-4 and is shuffled in memory; a matrix that it is multiplied by has its rows shuffled likewise.
+A value of shape (1, 6, 4, 4) whose channels come last in memory has the factors (6, 16), as rows
+and columns stay together, in the order (1, 0). Flattened to (1, 96) it keeps both: the axis of 96
+is made of the factors 6 and 16 and is shuffled in memory; a matrix that it is multiplied by has its
+rows shuffled likewise.
 """
 
 from __future__ import annotations
