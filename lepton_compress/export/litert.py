@@ -31,6 +31,11 @@ class Litert(Params):
         description="`float32`: inputs and outputs as the ONNX artifact has them. `int8`: those of "
         "a quantised model are integers, without a conversion inside.",
     )
+    recurrent: Literal["sequence", "step"] = Field(
+        "sequence",
+        description="`step`: of a recurrent model, one frame a call: the states are inputs and "
+        "outputs, so that a device computes each frame once.",
+    )
     weights: Literal["float32", "float16", "dynamic", "int8"] = Field(
         "float32",
         description="Of layers that no step has quantised. `float16` and `int8` are made float "
@@ -54,6 +59,10 @@ def export_litert(model: Model, params: Litert, folder: Path) -> Path:
         )
     from lepton_compress.export.flatbuffer.convert import convert
 
+    if params.recurrent == "step":
+        from lepton_compress.export.stepwise import stepwise
+
+        model = stepwise(model)
     path = folder / "model.tflite"
     path.write_bytes(convert(model, params))
     return path
