@@ -39,7 +39,8 @@ class Litert(Params):
     weights: Literal["float32", "float16", "dynamic", "int8"] = Field(
         "float32",
         description="Of layers that no step has quantised. `float16` and `int8` are made float "
-        "when the file is loaded; `dynamic` is int8, with activations quantised while it runs.",
+        "when the file is loaded; `dynamic` is int8, with activations quantised while it runs. "
+        "Microcontrollers compute with none of the three.",
     )
 
 

@@ -21,8 +21,9 @@ from lepton_compress.export.flatbuffer import (
     reduction_operators,
     resize_operators,
 )
+from lepton_compress.export.flatbuffer.activations import dtype_of
 from lepton_compress.export.flatbuffer.builder import Scale, options, pack
-from lepton_compress.export.flatbuffer.converter import Convert, Converter, Slot, dtype_of
+from lepton_compress.export.flatbuffer.converter import Convert, Converter, Slot
 from lepton_compress.export.flatbuffer.graph import Graph, Node, refuse
 from lepton_compress.export.flatbuffer.rewrite import rewrite
 from lepton_compress.export.flatbuffer.trace import trace
