@@ -43,6 +43,10 @@ class Litert(Params):
         "Microcontrollers compute with none of the three.",
     )
 
+    @property
+    def narrows(self) -> bool:
+        return self.weights != "float32"
+
 
 @plugin("exporter", "litert", Litert, evaluates="litert-cpu")
 def export_litert(model: Model, params: Litert, folder: Path) -> Path:
