@@ -33,7 +33,7 @@ NPUS = [f"ethos-u55-{macs}" for macs in (32, 64, 128, 256)]
 NPUS += [f"ethos-u65-{macs}" for macs in (256, 512)]
 NPUS += [f"ethos-u85-{macs}" for macs in (128, 256, 512, 1024, 2048)]
 FORMS: dict[str, dict[str, str]] = {
-    **dict.fromkeys(TINY, {"borders": "int8"}),
+    **{key: {"borders": "int8"} for key in TINY},
     "keyword_gru": {"recurrent": "step", "weights": "dynamic"},
     "keyword_lstm": {"weights": "dynamic"},
 }
