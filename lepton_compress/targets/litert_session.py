@@ -69,10 +69,10 @@ class Tensor:
         if not self.scale:
             return array
         levels = array / self.step
-        np.rint(levels, levels)
+        np.rint(levels, out=levels)
         levels += self.zero_point
-        np.maximum(levels, self.ends[0], levels)
-        np.minimum(levels, self.ends[1], levels)
+        np.maximum(levels, self.ends[0], out=levels)
+        np.minimum(levels, self.ends[1], out=levels)
         return levels.astype(self.held)
 
     def outward(self, array: Any) -> Any:
