@@ -94,7 +94,7 @@ def figures(name: str, folder: Path) -> dict[str, Any]:
                 ("evaluation", task.data.evaluation),
             )
         },
-        metrics=[{task.metric: {"output": task.outputs[0]}}],
+        metrics=[task.metric],
         variants={"int8": ["quantize"]},
         exports=["onnx", {"litert": FORMS.get(name, {})}],
         targets=targets,
