@@ -67,13 +67,26 @@ class Tensor:
         if self.axes is not None:
             array = np.ascontiguousarray(array.transpose(self.axes)).reshape(self.own_shape)
         if not self.scale:
-            return array
+            return array if array.dtype == self.held else self._narrowed(array)
         levels = array / self.step
         np.rint(levels, out=levels)
         levels += self.zero_point
         np.maximum(levels, self.ends[0], out=levels)
         np.minimum(levels, self.ends[1], out=levels)
         return levels.astype(self.held)
+
+    def _narrowed(self, array: Any) -> Any:
+        """Wider integers than the file takes, as they are.
+
+        Raises:
+            SessionError: one of them does not fit.
+        """
+        import numpy as np
+
+        ends = np.iinfo(self.held) if self.held.kind in "iu" else None
+        if ends and array.size and not ends.min <= array.min() <= array.max() <= ends.max:
+            raise SessionError(f"{self.name} holds numbers that are no {self.held}")
+        return array.astype(self.held)
 
     def outward(self, array: Any) -> Any:
         """What the host gets of the interpreter's array."""

@@ -75,6 +75,16 @@ class TestBorders:
             made.run({"x": images[:3]})
 
 
+    def test_wide_integers_are_narrowed_as_far_as_they_fit(self, tmp_path: Path) -> None:
+        feeds = {"ids": np.array([[1, 2, 3], [4, 5, 6]])}
+        nodes = [helper.make_node("Cast", ["ids"], ["y"], to=1)]
+        made = runner(written(graph_of(nodes, feeds), tmp_path))
+        assert made.inputs[0].dtype == "int64"
+        np.testing.assert_array_equal(made.run(feeds)[0], feeds["ids"].astype(np.float32))
+        with pytest.raises(InputError, match="ids holds numbers that are no int32"):
+            made.run({"ids": feeds["ids"] + 2**40})
+
+
 class TestRefusals:
     def test_inputs_must_be_those_of_the_file(self, float_file: Path) -> None:
         images = data(3).inputs["x"]
