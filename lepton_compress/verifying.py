@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from lepton_compress import registry, verify
-from lepton_compress.artifacts import Artifact, Model, Parity
+from lepton_compress.artifacts import Artifact, Model, Observer, Parity
 from lepton_compress.behaving import Held
 from lepton_compress.branches import Branches, Node
+from lepton_compress.errors import InputError
 from lepton_compress.job import Job
 from lepton_compress.keys import links, verify_key
 from lepton_compress.load import forms
 from lepton_compress.store import Entry
+
+_SAMPLES = 8
+"""To look for the layer that an artifact parts at."""
 
 
 @dataclass(frozen=True)
@@ -81,9 +85,36 @@ def _checked(
                 format=artifact.format,
                 against=reference.form,
             )
+            if not lowered and not all(each.holds for each in found):
+                found = _placed(job, made.observer, exported, reference, found)
         return _kept(found)
 
     return _restored(artifact, made.store.make(mark, "verify", build))
+
+
+def _placed(
+    job: Job, observer: Observer, exported: Exported, source: Model, found: Sequence[Parity]
+) -> tuple[Parity, ...]:
+    """Comparisons, those that do not hold with the first layer that computes something else."""
+    from lepton_compress import layers
+    from lepton_compress.explain import divergence, parting
+
+    held = layers.read(exported.file)
+    if held is None:
+        return tuple(found)
+    if job.around:
+        from lepton_compress.preprocess.attach import attach
+
+        source = attach(source, job.around)
+    names = [spec.name for spec in source.inputs]
+    samples = job.given.evaluation.named(names)
+    try:
+        gaps, _, _ = divergence.compare(exported.file, held, source.value, samples, _SAMPLES)
+    except InputError as error:
+        observer.note(f"the layers of {exported.artifact.path} cannot be compared: {error}")
+        return tuple(found)
+    layer = parting.first(gaps)
+    return tuple(each if each.holds else replace(each, layer=layer) for each in found)
 
 
 def rounds(graph: Model, format: str) -> bool:
@@ -121,7 +152,9 @@ def _whole(job: Job, made: Branches, exported: Exported, source: Node) -> list[P
 
 def _kept(parities: Sequence[Parity]) -> dict[str, Any]:
     return {
-        "parities": [[p.against, p.metric, p.value, p.limit, p.batch, p.samples] for p in parities]
+        "parities": [
+            [p.against, p.metric, p.value, p.limit, p.batch, p.samples, p.layer] for p in parities
+        ]
     }
 
 

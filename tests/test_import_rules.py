@@ -34,11 +34,13 @@ FOUNDATION = [
     "findings",
 ]
 FOUNDATION += ["use", "budget", "catalogue", "recipe", "store", "ranges"]
+FOUNDATION += ["layers"]
 """Lowest first: each may import those before it, and nothing else."""
 
 FOR_ALL = {"errors", "artifacts", "overviews", "accounts", "units", "provenance", "registry"}
 FOR_ALL |= {"comparison", "predictions"}
 FOR_ALL |= {"budget", "judgements", "recipe", "store", "ranges"}
+FOR_ALL |= {"layers"}
 """What every stage may import."""
 
 STAGES = {
@@ -85,6 +87,7 @@ STAGES["preprocess"] |= {"export.comparable", "export.unrounded", "targets.frame
 STAGES["profile"].add("targets.frames")
 STAGES["predict"].add("targets.stepping")
 STAGES["explain"].add("targets.frames")
+STAGES["explain"].add("targets.litert_session")
 """What a stage may import beside that: never another stage, only the helper modules named here."""
 
 COMPOSERS = ["job", "branches", "keys", "plan", "requirements", "plugins", "doctor", "cache"]

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from lepton_compress import layers
 from lepton_compress.artifacts import Model
 from lepton_compress.errors import MissingExtraError
 from lepton_compress.registry import Params, plugin
@@ -52,6 +53,8 @@ class Litert(Params):
 def export_litert(model: Model, params: Litert, folder: Path) -> Path:
     """One LiteRT file for a fixed batch, weights and scales as the graph has them.
 
+    Beside it a JSON is left that tells what its operators stand for (`layers.py`).
+
     Raises:
         InputError: an operator has no counterpart in LiteRT, or a size besides the batch is open.
         MissingExtraError: ai-edge-litert, whose schema is used, is not installed.
@@ -69,5 +72,7 @@ def export_litert(model: Model, params: Litert, folder: Path) -> Path:
 
         model = stepwise(model)
     path = folder / "model.tflite"
-    path.write_bytes(convert(model, params))
+    data, held = convert(model, params)
+    path.write_bytes(data)
+    layers.beside(path).write_text(layers.to_json(held), encoding="utf-8")
     return path

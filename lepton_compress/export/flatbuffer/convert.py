@@ -25,8 +25,11 @@ from lepton_compress.export.flatbuffer.activations import dtype_of
 from lepton_compress.export.flatbuffer.builder import Scale, options, pack
 from lepton_compress.export.flatbuffer.converter import Convert, Converter, Slot
 from lepton_compress.export.flatbuffer.graph import Graph, Node, refuse
+from lepton_compress.export.flatbuffer.origins import Origins
 from lepton_compress.export.flatbuffer.rewrite import rewrite
 from lepton_compress.export.flatbuffer.trace import trace
+from lepton_compress.export.places import places
+from lepton_compress.layers import Layers
 
 if TYPE_CHECKING:
     from lepton_compress.export.litert import Litert
@@ -52,8 +55,8 @@ METADATA = "lepton_compress"
 _TYPES = ("float32", "int32", "int16", "int8", "uint8", "bool")
 
 
-def convert(model: Model, params: Litert) -> bytes:
-    """A LiteRT file that computes what the graph computes.
+def convert(model: Model, params: Litert) -> tuple[bytes, Layers]:
+    """A LiteRT file that computes what the graph computes, and what its operators stand for.
 
     Raises:
         InputError: something in it has no counterpart in LiteRT.
@@ -65,11 +68,17 @@ def convert(model: Model, params: Litert) -> bytes:
     graph = trace(model.value, params.batch)
     rewrite(graph)
     converter = Converter(graph, params)
+    origins, makers = Origins(converter), graph.makers()
     inputs = {name: _input(converter, name) for name in graph.inputs}
     for node in graph.nodes:
         if node.outputs[0] not in converter.absorbed:
-            _convert(converter, node)
-    outputs = {name: _output(converter, name) for name in graph.outputs}
+            with origins.of(node):
+                _convert(converter, node)
+    outputs = {}
+    for name in graph.outputs:
+        with origins.of(makers.get(name)):
+            outputs[name] = _output(converter, name)
+        origins.output(name, outputs[name])
     subgraph = converter.subgraph
     subgraph.inputs = [slot.tensor for slot in inputs.values()]
     subgraph.outputs = [slot.tensor for slot in outputs.values()]
@@ -80,13 +89,15 @@ def convert(model: Model, params: Litert) -> bytes:
         "inputs": {name: _about(graph, name, slot) for name, slot in inputs.items()},
         "outputs": {name: _about(graph, name, slot) for name, slot in outputs.items()},
     }
+    tensors = tuple(subgraph.tensors)
     for each in converter.subgraphs:
         each.prune()
     signature = (
         dict(zip(inputs, subgraph.inputs, strict=True)),
         dict(zip(outputs, subgraph.outputs, strict=True)),
     )
-    return pack(converter.subgraphs, signature, about)
+    packed = pack(converter.subgraphs, signature, about)
+    return packed, origins.layers(tensors, places(model.value))
 
 
 def _convert(converter: Converter, node: Node) -> None:
