@@ -86,7 +86,7 @@ def _specs(tensors: Sequence[Tensor]) -> tuple[TensorSpec, ...]:
     return tuple(
         TensorSpec(
             each.name,
-            each.dtype,
+            each.dtype.name,
             tuple(
                 size if size is not None else f"{each.name}_{axis}" if axis else "batch"
                 for axis, size in enumerate(each.shape)

@@ -55,27 +55,33 @@ class SessionError(Exception):
 
 
 class Tensor:
-    """An input or output: its name, numpy's name of its element type, and its shape with None for
-    a size that the file leaves open."""
+    """An input or output: its name, numpy's element type, and its shape with None for a size that
+    the file leaves open."""
 
     def __init__(self, port: Any) -> None:
+        import numpy as np
+
         self.name: str = port.any_name
-        self.kind = str(port.element_type.get_type_name())
-        self.dtype = _TYPES.get(self.kind, "")
+        kind = str(port.element_type.get_type_name())
+        if kind not in _TYPES or kind == "bf16":
+            raise ValueError(f"{self.name} is {kind}, and only numpy's types can be given")
+        self.dtype = np.dtype(_TYPES[kind])
         self.shape = tuple(
             None if size.is_dynamic else size.get_length() for size in port.partial_shape
         )
 
     def refuses(self, array: Any) -> str:
         """What is wrong with an array for it; empty where it fits."""
-        if array.dtype.name != self.dtype:
-            return f"{self.name} is {self.dtype}, and is given {array.dtype.name}"
-        fits = len(array.shape) == len(self.shape) and all(
-            size in (None, given)
-            for size, given in zip(self.shape, array.shape)  # noqa: B905
-        )
+        if array.dtype != self.dtype:
+            return f"{self.name} is {self.dtype}, and is given {array.dtype}"
+        shape = array.shape
+        if len(shape) == len(self.shape) and all(
+            size is None or size == given
+            for size, given in zip(self.shape, shape)  # noqa: B905 - Python 3.8 knows no `strict`
+        ):
+            return ""
         held = ", ".join("?" if size is None else str(size) for size in self.shape)
-        return "" if fits else f"{self.name} has the shape ({held}), and is given {array.shape}"
+        return f"{self.name} has the shape ({held}), and is given {shape}"
 
 
 class Session:
@@ -95,9 +101,6 @@ class Session:
             self.outputs = [Tensor(each) for each in self.compiled.outputs]
         except Exception as error:  # its exceptions share no base class
             raise SessionError(f"OpenVINO cannot load it: {_clean(error)}") from error
-        for each in (*self.inputs, *self.outputs):
-            if not each.dtype:
-                raise SessionError(f"{each.name} is {each.kind}; only numbers can be run")
         if not self.outputs:
             raise SessionError("is no ONNX model")
         self.names = [each.name for each in self.outputs]
@@ -148,7 +151,7 @@ class Session:
             # What is given is only read, and lives as long as the call; what comes out is the
             # request's own memory, which the next call writes to.
             made = self.request.infer(dict(feeds), share_inputs=True, share_outputs=False)
-            return [made[index] for index in range(len(self.outputs))]
+            return list(made.values())  # by the output's index it would look through all of them
         except Exception as error:  # its exceptions share no base class
             raise SessionError(f"OpenVINO cannot run it: {_clean(error)}") from error
 
