@@ -116,6 +116,7 @@ FRAMEWORKS |= {
 FRAMEWORKS |= {"PIL"}
 FRAMEWORKS |= {"tokenizers"}
 FRAMEWORKS |= {"ethosu", "tflite_micro", "ai_edge_litert", "flatbuffers"}
+FRAMEWORKS |= {"openvino", "onnxruntime_qnn"}
 FRAMEWORKS |= {"jinja2", "markupsafe", "matplotlib", "mlflow"}
 
 IMPLEMENTATIONS = {
