@@ -127,9 +127,7 @@ class TestRefusals:
     def test_a_target_without_its_format(self, ran: tuple[Bench, Done]) -> None:
         bench, _ = ran
         done = bench.lepton("run", bench.recipe(GRAPH, "lone", targets=["litert-cpu"]))
-        says = (
-            r"lone.yaml:\d+: targets\[0\]: litert-cpu takes litert files, and none is written"
-        )
+        says = r"lone.yaml:\d+: targets\[0\]: litert-cpu takes litert files, and none is written"
         refused(done, (says,))
 
     def test_an_operator_that_litert_lacks_is_named(self, ran: tuple[Bench, Done]) -> None:

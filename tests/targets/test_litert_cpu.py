@@ -74,7 +74,6 @@ class TestBorders:
         with pytest.raises(InputError, match="shape"):
             made.run({"x": images[:3]})
 
-
     def test_wide_integers_are_narrowed_as_far_as_they_fit(self, tmp_path: Path) -> None:
         feeds = {"ids": np.array([[1, 2, 3], [4, 5, 6]])}
         nodes = [helper.make_node("Cast", ["ids"], ["y"], to=1)]
