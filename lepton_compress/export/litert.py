@@ -21,6 +21,11 @@ class Litert(Params):
     batch: Annotated[int, Field(ge=1, le=1024)] = Field(
         1, description="Samples that the file computes at once; its shapes are fixed."
     )
+    signatures: list[Annotated[int, Field(ge=1, le=1024)]] = Field(
+        [],
+        description="Further batches that the file can be called with, as `[8, 32]`: signatures "
+        "`batch_8` and `batch_32` beside `serving_default`. Weights stand once.",
+    )
     layout: Literal["nhwc", "nchw"] = Field(
         "nhwc",
         description="Order of the axes of images at the border. `nhwc`: channels last, as LiteRT's "

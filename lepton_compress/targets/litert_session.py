@@ -4,9 +4,10 @@ This file is copied to devices and imported there by `profile/worker.py`: it nee
 numpy and ai-edge-litert, and nothing of this package but `frames.py`, which lies beside it. `load`
 is what a worker calls; `settings` says what may be tuned.
 
-An artifact takes one sample a call, its pictures channels last, and, where the recipe asks for
-integer borders, integers. What is fed here is what the model takes: the host's part of the work
-(a transpose, a division by the scale) is done here and is part of the time.
+An artifact takes one sample a call (or as many as one of its signatures is for), its pictures
+channels last, and, where the recipe asks for integer borders, integers. What is fed here is what
+the model takes: the host's part of the work (a transpose, a division by the scale) is done here and
+is part of the time.
 """
 
 from __future__ import annotations
@@ -21,6 +22,10 @@ PACKAGES = ("numpy", "ai_edge_litert.interpreter")
 
 MARK = b'{"lepton_compress":'
 """How the metadata that the exporter leaves in the file begins."""
+
+
+SIGNATURE = "batch_"
+"""How the names of signatures for further batches begin, before the number."""
 
 
 class SessionError(Exception):
@@ -65,7 +70,8 @@ class Tensor:
         import numpy as np
 
         if self.axes is not None:
-            array = np.ascontiguousarray(array.transpose(self.axes)).reshape(self.own_shape)
+            moved = np.ascontiguousarray(array.transpose(self.axes))
+            array = moved.reshape((-1, *self.own_shape[1:]))
         if not self.scale:
             return array if array.dtype == self.held else self._narrowed(array)
         levels = array / self.step
@@ -95,7 +101,8 @@ class Tensor:
             array -= self.zero_point
             array *= self.step
         if self.axes is not None:
-            moved = array.reshape([self.shape[axis] for axis in self.axes])
+            sizes = [-1 if axis == self.batch else self.shape[axis] for axis in self.axes]
+            moved = array.reshape(sizes)
             array = moved.transpose([self.axes.index(axis) for axis in range(len(self.axes))])
         return array if array.dtype == self.dtype else array.astype(self.dtype)
 
@@ -120,7 +127,7 @@ class Session:
             raise SessionError(f"LiteRT cannot load it: {_clean(error)}") from error
         # One interpreter holds one set of tensors: callers at the same time wait for each other.
         self._turn = threading.Lock()
-        self._seen: Any = (None, 0)
+        self._seen: Any = (None, 0, None)
         about = manual(Path(path))
         self._metadata = {
             key: value if isinstance(value, str) else json.dumps(value)
@@ -134,6 +141,11 @@ class Session:
             Tensor(each, about.get("outputs", {}).get(each["name"], {}))
             for each in self._interpreter.get_output_details()
         ]
+        self._together = {
+            int(key[len(SIGNATURE) :]): self._interpreter.get_signature_runner(key)
+            for key in self._interpreter.get_signature_list()
+            if key.startswith(SIGNATURE) and key[len(SIGNATURE) :].isdigit()
+        }
         for state in (self.steps or {}).get("states", []):
             named = [axis for axis, size in enumerate(state["shape"]) if isinstance(size, str)]
             for tensor in (*self.inputs, *self.outputs):
@@ -168,9 +180,13 @@ class Session:
         # A caller in a loop gives arrays of one kind again and again.
         mark = [(name, array.shape, array.dtype) for name, array in feeds.items()]
         if mark != self._seen[0]:
-            self._seen = (mark, self._calls(feeds))
-        calls = self._seen[1]
+            calls = self._calls(feeds)
+            size = next((each.shape[each.batch] for each in self.inputs if each.shape), 1)
+            self._seen = (mark, calls, self._together.get(calls * size))
+        _, calls, together = self._seen
         with self._turn:
+            if together is not None:
+                return self._batch(together, feeds)
             made = [self._call(feeds, number) for number in range(calls)]
         if calls == 1:
             return made[0]
@@ -178,6 +194,15 @@ class Session:
             np.concatenate([call[place] for call in made], axis=tensor.batch)
             for place, tensor in enumerate(self.outputs)
         ]
+
+    def _batch(self, signature: Any, feeds: Any) -> list[Any]:
+        """The outputs of one call of a signature that takes all the samples."""
+        given = {each.name: each.inward(feeds[each.name]) for each in self.inputs}
+        try:
+            made = signature(**given)
+        except Exception as error:  # its exceptions share no base class
+            raise SessionError(f"LiteRT cannot run it: {_clean(error)}") from error
+        return [each.outward(made[each.name]) for each in self.outputs]
 
     def _call(self, feeds: Any, number: int) -> list[Any]:
         """The outputs of one call, with the `number`-th samples of the feeds."""

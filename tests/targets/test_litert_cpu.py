@@ -27,6 +27,20 @@ def runner(path: Path, threads: int = 1, **changes: Any) -> Any:
     return registry.get("runtime", "litert-cpu").function(path, threads, changes or None)
 
 
+def gru() -> Model:
+    """A GRU over five steps."""
+    draw = np.random.default_rng(1)
+    nodes = [
+        helper.make_node("Transpose", ["x"], ["turned"], perm=[1, 0, 2]),
+        helper.make_node("GRU", ["turned", "W", "R"], ["", "last"], "gru", hidden_size=4),
+        helper.make_node("Squeeze", ["last", "first"], ["y"]),
+    ]
+    held = {"W": draw.normal(size=(1, 12, 3)), "R": draw.normal(size=(1, 12, 4))}
+    held = {name: each.astype(np.float32) for name, each in held.items()}
+    given = {"x": np.zeros((1, 5, 3), np.float32)}
+    return graph_of(nodes, given, held | {"first": np.array([0])})
+
+
 @pytest.fixture(scope="module")
 def float_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return written(net(3), tmp_path_factory.mktemp("float"))
@@ -73,6 +87,25 @@ class TestBorders:
         )
         with pytest.raises(InputError, match="shape"):
             made.run({"x": images[:3]})
+
+    @pytest.mark.parametrize("borders", ["float32", "int8"])
+    def test_signatures_take_batches_of_their_own(
+        self, quantized: Model, borders: str, tmp_path: Path
+    ) -> None:
+        alone = written(quantized, tmp_path / "alone", borders=borders)
+        both = written(quantized, tmp_path / "both", borders=borders, signatures=[4, 7])
+        assert both.stat().st_size < 2.5 * alone.stat().st_size  # the weights stand once
+        made, images = runner(both), data(3).inputs["x"]
+        names = made.session._interpreter.get_signature_list()
+        assert set(names) == {"batch_4", "batch_7", "serving_default"}
+        for batch in (1, 3, 4, 7, 8):
+            (given,) = made.run({"x": images[:batch]})
+            np.testing.assert_array_equal(given, runner(alone).run({"x": images[:batch]})[0])
+
+    def test_a_loop_in_a_second_signature_finds_its_body(self, tmp_path: Path) -> None:
+        model, feeds = gru(), {"x": np.random.default_rng(0).normal(size=(2, 5, 3)).astype("f")}
+        (given,) = runner(written(model, tmp_path, signatures=[2])).run(feeds)
+        np.testing.assert_allclose(given, call(model, feeds)["y"], atol=1e-5)
 
     def test_wide_integers_are_narrowed_as_far_as_they_fit(self, tmp_path: Path) -> None:
         feeds = {"ids": np.array([[1, 2, 3], [4, 5, 6]])}
