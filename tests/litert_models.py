@@ -12,6 +12,9 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 from numpy.typing import NDArray
 
+from lepton_compress import layers
+from lepton_compress.targets.flatbuffer import operators
+
 TYPES = {"float32": 0, "int32": 2, "uint8": 3, "bool": 6, "int8": 9}
 
 
@@ -139,6 +142,16 @@ def network(path: Path, channels: int = 8, odd: str = "", *, float_edges: bool =
         made.add("DEQUANTIZE", [out], [shares])
         out = shares
     return made.write(path, [first], [out])
+
+
+def name_layers(path: Path, **nodes: str) -> None:
+    """Leave the JSON beside a file that says what its operators stand for, by their types."""
+    held = operators(path, schema.Model, schema.BuiltinOperator)
+    found = tuple(
+        layers.Layer(each.type, each.name, number, nodes.get(each.type, ""), "", ())
+        for number, each in enumerate(held)
+    )
+    layers.beside(path).write_text(layers.to_json(layers.Layers(found)))
 
 
 def float_network(path: Path, *, integer_weights: bool = False) -> Path:

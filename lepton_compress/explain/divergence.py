@@ -104,6 +104,10 @@ def compare(
     shared = [(each, value) for each in layers.operators for value in _eligible(each, wiring)]
     free = Observed(source, [value.name for _, value in shared])
     data, plain = _named(samples, free), _Plain(wiring, reference)
+    if len(data) < running.batch:
+        raise InputError(
+            f"{len(data)} samples do not fill one call of {running.batch}", where="data"
+        )
     alone: Observed | None = None
     held: list[_Held] = []
     count, delegate = 0, 0.0

@@ -72,6 +72,15 @@ def test_an_operator_that_stays_on_the_host_is_named(tmp_path: Path) -> None:
     assert made.figures["npu_seconds"] > 0
 
 
+def test_places_have_the_names_of_the_user_s_model(tmp_path: Path) -> None:
+    path = litert_models.network(tmp_path / "net.tflite", odd="FLOOR")
+    litert_models.name_layers(path, FLOOR="steps/Floor", CONV_2D="stem.conv/Conv")
+    made = fit(path)
+    assert [each.name for each in made.fallbacks] == ["steps/Floor"]
+    assert "stem.conv/Conv" in [each.name for each in made.layers]
+    assert "net.conv" not in [each.name for each in made.layers]
+
+
 def test_conversions_at_the_edges_do_not_hide_the_time(tmp_path: Path) -> None:
     made = fit(litert_models.network(tmp_path / "net.tflite", float_edges=True))
     assert {each.operator for each in made.fallbacks} <= {"QUANTIZE", "DEQUANTIZE"}

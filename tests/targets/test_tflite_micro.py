@@ -67,6 +67,15 @@ def test_an_operator_that_is_missing_is_named_with_its_place(kind: str, tmp_path
     assert made.ram is None
 
 
+@pytest.mark.parametrize("kind", ["SIGN", "NEG"])
+def test_the_place_has_the_name_of_the_user_s_model(kind: str, tmp_path: Path) -> None:
+    path = litert_models.network(tmp_path / "net.tflite", odd=kind)
+    litert_models.name_layers(path, **{kind: "head.odd/Op"})
+    made = fit(path)
+    assert "at 'head.odd/Op'" in made.problem
+    assert [each.name for each in made.fallbacks] == ["head.odd/Op"]
+
+
 @pytest.mark.parametrize("kind", ["EXP", "NEG"])
 def test_an_operator_that_it_refuses_is_named_with_its_place(kind: str, tmp_path: Path) -> None:
     made = fit(litert_models.network(tmp_path / "net.tflite", odd=kind))
