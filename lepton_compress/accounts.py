@@ -296,3 +296,60 @@ class Explanation:
 
     account: Account
     findings: tuple[Finding, ...] = field(default=())
+
+
+@dataclass(frozen=True)
+class LayerGap:
+    """How far a LiteRT artifact is from its source at one layer.
+
+    Attributes:
+        layer: the node of the source graph, named by the layer it comes from.
+        operator: that computes it in the artifact.
+        value: of the source graph that is compared.
+        tensor: that holds it in the artifact.
+        unit: "steps" of the tensor's integers, or "relative" to the value's largest magnitude.
+        alone: the largest error that the layer adds by itself, in that unit: both compute it from
+            what the artifact gives the layer.
+        together: the largest error with all layers before it, in that unit.
+        limit: of `alone`, beyond which the layer computes something else.
+        quantized: error of the source against its float counterpart, root mean square relative to
+            the value's; None where that has no such value.
+    """
+
+    layer: str
+    operator: str
+    value: str
+    tensor: str
+    unit: Literal["steps", "relative"]
+    alone: float
+    together: float
+    limit: float
+    quantized: float | None = None
+
+    @property
+    def parts(self) -> bool:
+        """Whether the layer computes something else; so does a NaN."""
+        return not self.alone <= self.limit
+
+
+@dataclass(frozen=True)
+class Divergence:
+    """A LiteRT artifact beside its source, layer by layer, in the order in which they run.
+
+    Attributes:
+        artifact, source: their files; `reference` that of the source's float counterpart.
+        samples: that both were run on.
+        first: the first layer that computes something else; empty where none does.
+        delegate: the largest difference of the outputs between LiteRT's built-in kernels, which
+            were compared, and XNNPACK, relative to their largest magnitude.
+        notes: what was left out, and why.
+    """
+
+    artifact: str
+    source: str
+    reference: str
+    samples: int
+    layers: tuple[LayerGap, ...]
+    first: str
+    delegate: float
+    notes: tuple[str, ...] = ()

@@ -275,7 +275,8 @@ class Artifact:
 class Parity:
     """How far an artifact's outputs are from those of what it was made from.
 
-    `value` must not exceed `limit`; both are in the unit that `metric` names.
+    `value` must not exceed `limit`; both are in the unit that `metric` names. `layer` is, where
+    that is exceeded, the first one that computes something else; empty where that is not known.
     """
 
     candidate: str
@@ -286,6 +287,7 @@ class Parity:
     limit: float
     batch: int
     samples: int
+    layer: str = ""
 
     @property
     def holds(self) -> bool:

@@ -124,13 +124,18 @@ def explain(
         str,
         typer.Argument(
             metavar="ARTIFACT",
-            help="An .onnx file, or a candidate in the folder of a run, as runs/digits-cnn:int8.",
+            help="An .onnx file (with --layers a .tflite file), or a candidate in the folder of a "
+            "run, as runs/digits-cnn:int8.",
             autocompletion=complete_model,
         ),
     ],
     against: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Its float counterpart; found in its run by default."),
+        typer.Option(
+            metavar="FILE",
+            help="Its float counterpart (with --layers the graph that it was written from); found "
+            "in its run by default.",
+        ),
     ] = None,
     recipe: Annotated[
         Path | None,
@@ -153,6 +158,14 @@ def explain(
         ),
     ] = None,
     every: Annotated[bool, typer.Option("--all", help="Show every node.")] = False,
+    layers: Annotated[
+        bool,
+        typer.Option(
+            "--layers",
+            help="Compare a LiteRT artifact with the graph that it was written from, layer by "
+            "layer, and name the first layer that computes something else.",
+        ),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Explain what an artifact lost, node by node, and why.
@@ -160,6 +173,12 @@ def explain(
     Each node with its ranges, its error on real samples, its share of the time, and whether it
     really runs in int8.
     """
+    if layers:
+        for given, name in ((calibration, "--calibration"), (cpu, "--cpu")):
+            if given is not None:
+                raise typer.BadParameter("does not go with --layers", param_hint=name)
+        _layers(artifact, against, recipe, data, samples, as_json=as_json)
+        return
     with working(quiet=as_json) as stage:
         from lepton_compress.explain import subject
         from lepton_compress.report import explain as view
@@ -175,6 +194,30 @@ def explain(
             observer=stage.observer,
         )
         deliver(stage, found, view.show_all if every else view.show, as_json=as_json)
+
+
+def _layers(
+    artifact: str,
+    against: Path | None,
+    recipe: Path | None,
+    data: Path | None,
+    samples: int,
+    *,
+    as_json: bool,
+) -> None:
+    with working(quiet=as_json) as stage:
+        from lepton_compress.explain import parting
+        from lepton_compress.report import parting as view
+
+        found = parting.divergence(
+            artifact,
+            against=against,
+            recipe_path=recipe,
+            data=data,
+            samples=samples,
+            observer=stage.observer,
+        )
+        deliver(stage, found, view.show, as_json=as_json)
 
 
 @looking.command(epilog="Example: `lepton-compress doctor --host pi@raspberry`")

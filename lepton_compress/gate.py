@@ -139,12 +139,13 @@ def _judge_parity(artifact: Artifact, parities: Sequence[Parity], gates: Gates) 
 
 def _difference(parity: Parity) -> str:
     """What a check found that does not hold."""
+    where = f"; {parity.layer} is the first to compute something else" if parity.layer else ""
     if parity.limit > PARITY_LIMIT:  # of arithmetic that rounds otherwise
         held = f"{parity.metric}: {parity.value:.2g} of at most {parity.limit:g}"
-        return f"parts from its {parity.against} ({held}, on {parity.samples} samples)"
+        return f"parts from its {parity.against} ({held}, on {parity.samples} samples){where}"
     return (
         f"differs from its {parity.against} by {parity.value:.2g} "
-        f"(limit {parity.limit:.0e}) at batch {parity.batch}"
+        f"(limit {parity.limit:.0e}) at batch {parity.batch}{where}"
     )
 
 

@@ -29,7 +29,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from lepton_compress import branches, evaluate, front, gate, provenance, registry, verifying
+from lepton_compress import (
+    branches,
+    evaluate,
+    front,
+    gate,
+    layers,
+    provenance,
+    registry,
+    verifying,
+)
 from lepton_compress.artifacts import (
     Artifact,
     Front,
@@ -151,6 +160,11 @@ def execute(job: Job, store: Store, out: Path | None, observer: Observer) -> Run
         for each in exported
         for path in each.artifact.beside
     }
+    files |= {
+        layers.beside(Path(each.artifact.path)).as_posix(): layers.beside(each.file)
+        for each in exported
+        if layers.beside(each.file).is_file()
+    }
     return run_folder.write(result, files, out, job.source)
 
 
@@ -209,7 +223,7 @@ def _export(job: Job, made: Branches, name: str, node: Node) -> list[Exported]:
             operators=about["operators"],
             beside=tuple(f"{folder}/{name}/{each.name}" for each in beside),
         )
-        found.append(Exported(artifact, file, node))
+        found.append(Exported(artifact, file, node, parameters.narrows))
     return found
 
 

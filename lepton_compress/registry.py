@@ -85,6 +85,11 @@ class Params(BaseModel):
         carried out again when their contents change."""
         return ()
 
+    @property
+    def narrows(self) -> bool:
+        """Whether an exporter with these parameters rounds weights that the graph does not."""
+        return False
+
 
 @dataclass(frozen=True)
 class Plugin:

@@ -2,28 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from lepton_compress import registry, verify
-from lepton_compress.artifacts import Artifact, Model, Parity
+from lepton_compress.artifacts import Artifact, Model, Observer, Parity
 from lepton_compress.behaving import Held
 from lepton_compress.branches import Branches, Node
+from lepton_compress.errors import InputError
 from lepton_compress.job import Job
 from lepton_compress.keys import links, verify_key
 from lepton_compress.load import forms
 from lepton_compress.store import Entry
 
+_SAMPLES = 8
+"""To look for the layer that an artifact parts at."""
+
 
 @dataclass(frozen=True)
 class Exported:
-    """An artifact with its file in the store and the node it was written from."""
+    """An artifact with its file in the store and the node it was written from; `narrowed` if it
+    was written with weights that the node's model does not have."""
 
     artifact: Artifact
     file: Path
     node: Node
+    narrowed: bool = False
 
     @property
     def held(self) -> Held:
@@ -53,16 +60,24 @@ def _checked(
     mark = verify_key(job, source, lowered.key if lowered else artifact.sha256)
 
     def build(folder: Path) -> dict[str, Any]:
+        from lepton_compress.export.comparable import comparable
+
         reference = made.model(source)
         # What stands around the model is in the artifact; the reference has its Python originals.
         run, around = _caller(reference), job.around and not lowered
+        subject = _caller(made.model(lowered)) if lowered else _runner(exported)
         names = [spec.name for spec in reference.inputs]
-        compare = verify.verify
-        if not lowered and rounds(reference, exported.artifact.format):
+        compare: Callable[..., tuple[Parity, ...]] = verify.verify
+        if not lowered and exported.narrowed:
+            # What that costs is what the evaluation measures, as of any quantisation.
+            compare = functools.partial(verify.agree, classes=False)
+        elif not lowered and rounds(reference, exported.artifact.format):
             compare = verify.agree
+        elif not lowered and (both := comparable(exported.file, reference)) is not None:
+            subject, run = both  # of a step artifact, which rounds each frame for itself
         with made.observer.work(f"verify {artifact.candidate}"):
             found = compare(
-                _caller(made.model(lowered)) if lowered else _runner(exported),
+                subject,
                 (lambda feeds: job.around.finish(run(feeds))) if around else run,
                 job.data.evaluation.named(names),
                 given=job.given.evaluation.named(names) if around else None,
@@ -70,9 +85,36 @@ def _checked(
                 format=artifact.format,
                 against=reference.form,
             )
+            if not lowered and not all(each.holds for each in found):
+                found = _placed(job, made.observer, exported, reference, found)
         return _kept(found)
 
     return _restored(artifact, made.store.make(mark, "verify", build))
+
+
+def _placed(
+    job: Job, observer: Observer, exported: Exported, source: Model, found: Sequence[Parity]
+) -> tuple[Parity, ...]:
+    """Comparisons, those that do not hold with the first layer that computes something else."""
+    from lepton_compress import layers
+    from lepton_compress.explain import divergence, parting
+
+    held = layers.read(exported.file)
+    if held is None:
+        return tuple(found)
+    if job.around:
+        from lepton_compress.preprocess.attach import attach
+
+        source = attach(source, job.around)
+    names = [spec.name for spec in source.inputs]
+    samples = job.given.evaluation.named(names)
+    try:
+        gaps, _, _ = divergence.compare(exported.file, held, source.value, samples, _SAMPLES)
+    except InputError as error:
+        observer.note(f"the layers of {exported.artifact.path} cannot be compared: {error}")
+        return tuple(found)
+    layer = parting.first(gaps)
+    return tuple(each if each.holds else replace(each, layer=layer) for each in found)
 
 
 def rounds(graph: Model, format: str) -> bool:
@@ -110,7 +152,9 @@ def _whole(job: Job, made: Branches, exported: Exported, source: Node) -> list[P
 
 def _kept(parities: Sequence[Parity]) -> dict[str, Any]:
     return {
-        "parities": [[p.against, p.metric, p.value, p.limit, p.batch, p.samples] for p in parities]
+        "parities": [
+            [p.against, p.metric, p.value, p.limit, p.batch, p.samples, p.layer] for p in parities
+        ]
     }
 
 

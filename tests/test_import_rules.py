@@ -34,11 +34,13 @@ FOUNDATION = [
     "findings",
 ]
 FOUNDATION += ["use", "budget", "catalogue", "recipe", "store", "ranges"]
+FOUNDATION += ["layers"]
 """Lowest first: each may import those before it, and nothing else."""
 
 FOR_ALL = {"errors", "artifacts", "overviews", "accounts", "units", "provenance", "registry"}
 FOR_ALL |= {"comparison", "predictions"}
 FOR_ALL |= {"budget", "judgements", "recipe", "store", "ranges"}
+FOR_ALL |= {"layers"}
 """What every stage may import."""
 
 STAGES = {
@@ -85,6 +87,7 @@ STAGES["preprocess"] |= {"export.comparable", "export.unrounded", "targets.frame
 STAGES["profile"].add("targets.frames")
 STAGES["predict"].add("targets.stepping")
 STAGES["explain"].add("targets.frames")
+STAGES["explain"].add("targets.litert_session")
 """What a stage may import beside that: never another stage, only the helper modules named here."""
 
 COMPOSERS = ["job", "branches", "keys", "plan", "requirements", "plugins", "doctor", "cache"]
@@ -168,6 +171,8 @@ IMPLEMENTATIONS = {
     "compress.weight_channels": {"numpy", "onnx"},
     "compress.weight_only": {"numpy", "onnx", "torch"},
     "compress.weight_stream": {"numpy", "onnx"},
+    "export.flatbuffer.activations": {"numpy"},
+    "export.flatbuffer.arithmetic": {"numpy"},
     "export.flatbuffer.builder": {"ai_edge_litert", "flatbuffers", "numpy"},
     "export.flatbuffer.convert": {"numpy"},
     "export.flatbuffer.converter": {"numpy"},
@@ -180,6 +185,7 @@ IMPLEMENTATIONS = {
     "export.flatbuffer.quantization": {"numpy"},
     "export.flatbuffer.reduction_operators": {"numpy"},
     "export.flatbuffer.recurrent_operators": {"numpy"},
+    "export.flatbuffer.recurrent_steps": {"numpy"},
     "export.flatbuffer.resize_operators": {"numpy", "onnx", "onnxruntime"},
     "export.flatbuffer.rewrite": {"numpy"},
     "export.flatbuffer.trace": {"numpy", "onnx", "onnxruntime"},

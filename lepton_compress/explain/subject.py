@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -71,15 +71,15 @@ def explain(
         raise InputError("no such file", where=str(against), mend="give an .onnx file")
     subject = find(artifact)
     reference, notes = (against, ()) if against else counterpart(subject)
-    model = _read(subject.path)
+    model = read_graph(subject.path)
     if any(each.key == METADATA for each in model.metadata_props):
         raise InputError(
             "is a step model, which is not explained",
             where=str(subject.path),
             mend="explain what is exported with `recurrent: sequence`",
         )
-    plain = _read(reference) if reference else None
-    split, calibrated, more = _data(subject, model, recipe_path, data)
+    plain = read_graph(reference) if reference else None
+    split, calibrated, more = samples_of(subject, model, recipe_path, data)
     if calibration is not None:
         calibrated = _read_npz(calibration, model)
     count = _calibration_samples(subject)
@@ -87,8 +87,8 @@ def explain(
     request = account.Request(
         artifact=subject.path,
         reference=reference,
-        evaluation=_named(model, split),
-        calibration=_first(_named(model, calibrated), count) if calibrated else None,
+        evaluation=named(model, split),
+        calibration=_first(named(model, calibrated), count) if calibrated else None,
         samples=samples,
         extensions=tuple(extensions.split(",")) if extensions else tuple(cpu["extensions"]),
         machine="x86_64" if extensions and "avx" in extensions else cpu["machine"],
@@ -99,7 +99,7 @@ def explain(
     return Explanation(made, diagnose(made))
 
 
-def _read(path: Path) -> onnx.ModelProto:
+def read_graph(path: Path) -> onnx.ModelProto:
     """A graph small enough to be run with further outputs.
 
     Raises:
@@ -115,8 +115,11 @@ def _read(path: Path) -> onnx.ModelProto:
     return read_onnx_file(path)
 
 
-def find(artifact: str) -> Subject:
+def find(artifact: str, suffix: str = ".onnx") -> Subject:
     """The artifact that a path, or `run folder:candidate`, names.
+
+    Args:
+        suffix: of the file that a candidate's name stands for.
 
     Raises:
         InputError: there is no such file or candidate.
@@ -124,9 +127,9 @@ def find(artifact: str) -> Subject:
     path = Path(artifact)
     if not path.exists() and ":" in artifact:
         place, _, candidate = artifact.rpartition(":")
-        return _candidate(folder.read_result(Path(place)), Path(place), candidate)
+        return _candidate(folder.read_result(Path(place)), Path(place), candidate, suffix)
     if not path.exists():
-        mend = "give an .onnx file, or run folder:candidate"
+        mend = f"name a file ({suffix}), or run folder:candidate"
         raise InputError("no such file", where=artifact, mend=mend)
     if path.is_dir():
         names = [each.candidate for each in folder.read_result(path).artifacts]
@@ -142,17 +145,26 @@ def find(artifact: str) -> Subject:
     return Subject(path)
 
 
-def _candidate(run: RunResult, place: Path, candidate: str) -> Subject:
+def _candidate(run: RunResult, place: Path, candidate: str, suffix: str) -> Subject:
     names = [each.candidate for each in run.artifacts]
     if candidate not in names:
         raise InputError(
             f"has no candidate {candidate!r}", where=str(place), mend=nearest(candidate, names)
         )
-    held = [each for each in run.artifacts if each.candidate == candidate]
-    file = next((each for each in held if each.path.endswith(".onnx")), None)
+    made = Subject(place, candidate, run)
+    file = artifact_of(made, suffix)
     if file is None:
-        raise InputError(f"{candidate} has no .onnx artifact", where=str(place))
-    return Subject(place / file.path, candidate, run)
+        raise InputError(f"{candidate} has no {suffix} artifact", where=str(place))
+    return replace(made, path=file)
+
+
+def artifact_of(subject: Subject, suffix: str) -> Path | None:
+    """The file of that kind that a candidate has in its run; None where it has none."""
+    if subject.run is None or subject.run.folder is None:
+        return None
+    held = (each for each in subject.run.artifacts if each.candidate == subject.candidate)
+    file = next((each for each in held if each.path.endswith(suffix)), None)
+    return subject.run.folder / file.path if file else None
 
 
 def counterpart(subject: Subject) -> tuple[Path | None, tuple[str, ...]]:
@@ -208,7 +220,7 @@ def _calibration_samples(subject: Subject) -> int | None:
     return next((count for count in told if isinstance(count, int)), None)
 
 
-def _data(
+def samples_of(
     subject: Subject, model: onnx.ModelProto, recipe_path: Path | None, data: Path | None
 ) -> tuple[Split, Split | None, tuple[str, ...]]:
     """Evaluation samples, calibration samples where they are known, and notes."""
@@ -262,7 +274,7 @@ def _read_npz(path: Path, model: onnx.ModelProto) -> Split:
     return Split(held)
 
 
-def _named(model: onnx.ModelProto, split: Split) -> Split:
+def named(model: onnx.ModelProto, split: Split) -> Split:
     """The samples under the model's names, float ones in the model's precision.
 
     Raises:

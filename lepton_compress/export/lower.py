@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from lepton_compress import __version__
 from lepton_compress.artifacts import Model, Split
 from lepton_compress.errors import InputError, PluginError
+from lepton_compress.export.places import layer_of
 
 if TYPE_CHECKING:
     import onnx
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 OPSET = 20
 """From 23 on attention is exported as one operator, which no quantiser takes apart."""
 
-_SCOPES = "pkg.torch.onnx.name_scopes"
 _BATCH = 2
 """Of the traced example. A batch of one would be taken for a constant."""
 
@@ -153,11 +153,9 @@ def _name_nodes(graph: onnx.GraphProto) -> None:
     seen: Counter[str] = Counter()
     taken: set[str] = set()
     for node in graph.node:
-        scopes = next((each.value for each in node.metadata_props if each.key == _SCOPES), None)
-        # Written as a list of dotted names, the last but one of which is the layer.
-        parts = [part for part in (scopes or "").strip("[]").replace("'", "").split(", ") if part]
-        name = f"{parts[-2]}/{node.op_type}" if len(parts) > 1 else node.op_type
-        if scopes is None:
+        layer = layer_of(node)
+        name = f"{layer}/{node.op_type}" if layer else node.op_type
+        if layer is None:
             name = node.name or node.op_type
         node.name, seen[name] = name, seen[name] + 1
         while node.name in taken:

@@ -5,10 +5,11 @@ Source: the LiteRT schema, `schema.fbs`; every package generates the same access
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from lepton_compress import layers
 from lepton_compress.errors import InputError
 
 _MARK = b"TFL3"
@@ -26,11 +27,18 @@ class Operator:
         type: its name in the schema, or its custom code.
         name: of the tensor that it gives.
         edge: whether it does nothing but convert a model's input or output.
+        layer: the node of the user's model that it computes; empty where that is not known.
     """
 
     type: str
     name: str
     edge: bool = False
+    layer: str = ""
+
+    @property
+    def place(self) -> str:
+        """What to call the place where it stands."""
+        return self.layer or self.name
 
 
 def operators(path: Path, model: Any, builtin: Any) -> list[Operator]:
@@ -51,12 +59,13 @@ def operators(path: Path, model: Any, builtin: Any) -> list[Operator]:
     if data[4:8] != _MARK:
         raise InputError("is no LiteRT model", where=str(path), mend="give a .tflite file")
     try:
-        found = list(_operators(model.GetRootAs(data, 0), builtin))
+        found: list[Operator] = list(_operators(model.GetRootAs(data, 0), builtin))
     except Exception as error:  # accessors run into whatever stands there
         raise InputError("is a damaged LiteRT model", where=str(path)) from error
     if not found:
         raise InputError("holds no operators", where=str(path))
-    return found
+    nodes = layers.named(path, ((each.type, each.name) for each in found))
+    return [replace(each, layer=nodes.get(each.name, "")) for each in found]
 
 
 def _operators(model: Any, builtin: Any) -> Any:

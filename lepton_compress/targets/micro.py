@@ -136,7 +136,7 @@ def refusal(
     if lacking := _LACKING.search(said):
         kind = lacking["type"]
         found = tuple(
-            Fallback(kind, each.name, f"{_NAME} has no such operator", remedy(kind))
+            Fallback(kind, each.place, f"{_NAME} has no such operator", remedy(kind))
             for each in held
             if each.type == kind
         )
@@ -147,7 +147,7 @@ def refusal(
         return (), f"it needs more than the arena of {show_bytes(size)}; raise `arena`"
     if refused := _REFUSED.search(said):
         index = int(refused["number"])
-        name = held[index].name if index < len(held) else ""
+        name = held[index].place if index < len(held) else ""
         why = " ".join(before[: before.find(refused[0])].split())[-_MOST_SAID:]
         why = why.rstrip(".") or f"it fails to {refused['what']}"
         # A kernel that asks for floats says so too: that is not to be mended by integers.

@@ -82,7 +82,8 @@ def fit(path: Path, params: EthosU) -> Fit:
         after = flatbuffer.operators(folder / "model_vela.tflite", Model, BuiltinOperator)
         compiled = (folder / "model_vela.tflite").stat().st_size
         (summary,) = rows(next(folder.glob("*_summary_*.csv")))
-        layers = layer_costs(rows(folder / "model_per-layer.csv"))
+        nodes = {each.name: each.place for each in before}
+        layers = layer_costs(rows(folder / "model_per-layer.csv"), nodes)
     reasons = causes(said)
     # What Vela leaves alone stays in the graph as it was; all else is in its own operators.
     left = [each for each in after if each.type != COMPILED]
@@ -150,7 +151,8 @@ def fallback(operator: Operator, reason: str, known: Operator | None, *, mixed: 
     """An operator on the host, with what helps."""
     edge = known.edge if known is not None else False
     helps = remedy(operator.type, reason, edge=edge, mixed=mixed)
-    return Fallback(operator.type, operator.name, reason, helps)
+    place = known.place if known is not None else operator.name
+    return Fallback(operator.type, place, reason, helps)
 
 
 def original(operator: Operator, before: list[Operator]) -> Operator | None:
@@ -185,17 +187,26 @@ def number(row: Mapping[str, str], column: str) -> float:
     return value if math.isfinite(value) else 0.0
 
 
-def layer_costs(table: list[dict[str, str]]) -> tuple[LayerCost, ...]:
-    """Vela's layers in order; one operator of the artifact may be many."""
+def layer_costs(table: list[dict[str, str]], nodes: Mapping[str, str]) -> tuple[LayerCost, ...]:
+    """Vela's layers in order; one operator of the artifact may be many.
+
+    Args:
+        nodes: what to call the place of an operator, by the tensor that it gives.
+    """
     return tuple(
         LayerCost(
-            name=row["Name"],
+            name=_named(row["Name"], nodes),
             operator=row["Original Operator"],
             place=row["Target"].lower(),
             figures={ours: number(row, theirs) for theirs, ours in _COLUMNS.items()},
         )
         for row in table
     )
+
+
+def _named(tensor: str, nodes: Mapping[str, str]) -> str:
+    """Vela's own operators are named after a tensor of the artifact, with a word behind it."""
+    return nodes.get(tensor) or nodes.get(tensor.rpartition("_")[0]) or tensor
 
 
 def figures(summary: Mapping[str, str]) -> dict[str, Json]:
