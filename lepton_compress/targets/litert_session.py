@@ -24,8 +24,8 @@ MARK = b'{"lepton_compress":'
 """How the metadata that the exporter leaves in the file begins."""
 
 
-SIGNATURE = "batch_"
-"""How the names of signatures for further batches begin, before the number."""
+DEFAULT, SIGNATURE = "serving_default", "batch_"
+"""The name of a file's first signature, and how those for further batches begin."""
 
 
 class SessionError(Exception):
@@ -146,6 +146,8 @@ class Session:
             for key in self._interpreter.get_signature_list()
             if key.startswith(SIGNATURE) and key[len(SIGNATURE) :].isdigit()
         }
+        # Where there are signatures, an interpreter refuses to be called but by one of them.
+        self._alone = self._interpreter.get_signature_runner(DEFAULT) if self._together else None
         for state in (self.steps or {}).get("states", []):
             named = [axis for axis, size in enumerate(state["shape"]) if isinstance(size, str)]
             for tensor in (*self.inputs, *self.outputs):
@@ -206,13 +208,18 @@ class Session:
 
     def _call(self, feeds: Any, number: int) -> list[Any]:
         """The outputs of one call, with the `number`-th samples of the feeds."""
+        part = {}
         for tensor in self.inputs:
             array = feeds[tensor.name]
             if tensor.shape:
                 size = tensor.shape[tensor.batch]
                 rows = slice(number * size, (number + 1) * size)
                 array = array[(slice(None),) * tensor.batch + (rows,)]
-            self._interpreter.set_tensor(tensor.index, tensor.inward(array))
+            part[tensor.name] = array
+        if self._alone is not None:
+            return self._batch(self._alone, part)
+        for tensor in self.inputs:
+            self._interpreter.set_tensor(tensor.index, tensor.inward(part[tensor.name]))
         try:
             self._interpreter.invoke()
         except Exception as error:  # its exceptions share no base class
