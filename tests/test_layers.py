@@ -14,9 +14,7 @@ from lepton_compress.layers import Layer, Layers, Value
 HELD = Layers(
     (
         Layer("PAD", "2", 2, "stem.conv/Conv", "stem.conv", ()),
-        Layer(
-            "CONV_2D", "3", 3, "stem.conv/Conv", "stem.conv", (Value("r", (1, 4), (4,), (0,)),)
-        ),
+        Layer("CONV_2D", "3", 3, "stem.conv/Conv", "stem.conv", (Value("r", (1, 4), (4,), (0,)),)),
         Layer("DEQUANTIZE", "scores", 4, "", "", ()),
     ),
     approximate=True,
