@@ -58,6 +58,7 @@ def rows(result: RunResult) -> Iterator[dict[str, str]]:
         base = result.artifact(result.baseline, str(choice.format))
         chosen = next(row for row in table.rows(result, choice.target) if row.chosen)
         picked = str(choice.candidate)
+        share = result.artifact(picked, base.format).bytes / base.bytes
         steps = [
             record.step
             for each in result.candidates
@@ -72,7 +73,7 @@ def rows(result: RunResult) -> Iterator[dict[str, str]]:
             "chosen": picked,
             "drop": chosen.drop,
             "ratio": chosen.ratio,
-            "size": f"{result.artifact(picked, base.format).bytes / base.bytes:.2f}x, {chosen.size}",
+            "size": f"{share:.2f}x, {chosen.size}",
             "gates": chosen.verdict,
             "processor": str(result.environment["cpu"]["name"]),
         }

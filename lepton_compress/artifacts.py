@@ -185,6 +185,7 @@ class StepContext:
         lower: gives the graph of a module as the pipeline lowers it, for a step that ends in a
             graph; raises InputError where it cannot be exported.
         scratch: where a step that works on large graphs writes the files of their tensors.
+        untimed: names of the recipe's other targets, which run no graph on this machine.
     """
 
     data: Dataset
@@ -197,6 +198,7 @@ class StepContext:
     folder: Path = Path()
     lower: Callable[[Model], Model] | None = None
     scratch: Path | None = None
+    untimed: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,7 @@ from lepton_compress.errors import InputError, PluginError
 from lepton_compress.job import Job
 from lepton_compress.load import forms
 from lepton_compress.provenance import code_digest, cpu, file_code_digest, file_digest
-from lepton_compress.recipe import BASELINE, StepUse
+from lepton_compress.recipe import BASELINE, StepUse, TargetSpec
 from lepton_compress.registry import Plugin
 from lepton_compress.store import Entry, Store, key
 
@@ -127,15 +127,25 @@ def places(job: Job) -> tuple[Place, ...]:
     return tuple(
         Place(each.name, each.runtime, each.batch, each.threads)
         for each in job.recipe.targets
-        if not each.host and "onnx" in registry.get("runtime", each.runtime).formats
+        if _runs_graphs(each)
     )
+
+
+def _untimed(job: Job) -> tuple[str, ...]:
+    """The names of the other targets."""
+    return tuple(each.name for each in job.recipe.targets if not _runs_graphs(each))
+
+
+def _runs_graphs(target: TargetSpec) -> bool:
+    runtime = registry.get("runtime", target.runtime)
+    return not target.host and not runtime.simulates and "onnx" in runtime.formats
 
 
 def _measured_by(job: Job) -> dict[str, Any]:
     """What a step that measures depends on beside its parameters."""
     targets = [dataclasses.asdict(place) for place in places(job)]
     metric = [job.metrics[0].mark, job.around.mark] if job.metrics else None
-    return {"targets": targets, "metric": metric}
+    return {"targets": targets, "untimed": _untimed(job), "metric": metric}
 
 
 def _files(job: Job, step: StepUse, place: tuple[str | int, ...]) -> dict[str, str]:
@@ -252,6 +262,7 @@ class Branches:
             folder=self.job.source.folder,
             lower=lambda model: self._lower(model).model,
             scratch=folder,
+            untimed=_untimed(self.job),
         )
         where = self.job.source.where(*place)
         if before.folder is not None and not plugin.streams:

@@ -189,7 +189,7 @@ def check_forms(source: Source) -> None:
                 ]
     for target in source.recipe.targets:
         plugin = registry.get("runtime", target.runtime)
-        if plugin.requires is not None:
+        if plugin.requires is not None and not target.host:
             lacking = plugin.requires(target.bound(), targets)
             findings += [RecipeError(each, where=source.where("targets")) for each in lacking]
     if findings:

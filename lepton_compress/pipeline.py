@@ -223,7 +223,7 @@ def _export(job: Job, made: Branches, name: str, node: Node) -> list[Exported]:
             operators=about["operators"],
             beside=tuple(f"{folder}/{name}/{each.name}" for each in beside),
         )
-        found.append(Exported(artifact, file, node))
+        found.append(Exported(artifact, file, node, parameters.narrows))
     return found
 
 

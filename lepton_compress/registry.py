@@ -43,6 +43,8 @@ BUILTIN: Mapping[tuple[str, str], str] = {
     ("exporter", "onnx"): "lepton_compress.export.onnx:export_onnx",
     ("exporter", "litert"): "lepton_compress.export.litert:export_litert",
     ("runtime", "onnxruntime-cpu"): "lepton_compress.targets.onnxruntime_cpu:onnxruntime_cpu",
+    ("runtime", "onnxruntime-qnn"): "lepton_compress.targets.onnxruntime_qnn:onnxruntime_qnn",
+    ("runtime", "openvino-cpu"): "lepton_compress.targets.openvino_cpu:openvino_cpu",
     ("runtime", "ethos-u"): "lepton_compress.targets.ethos_u:ethos_u",
     ("runtime", "tflite-micro"): "lepton_compress.targets.tflite_micro:tflite_micro",
     ("runtime", "litert-cpu"): "lepton_compress.targets.litert_cpu:litert_cpu",
@@ -82,6 +84,11 @@ class Params(BaseModel):
         """Files that a step with these parameters reads, relative to the recipe; the step is
         carried out again when their contents change."""
         return ()
+
+    @property
+    def narrows(self) -> bool:
+        """Whether an exporter with these parameters rounds weights that the graph does not."""
+        return False
 
 
 @dataclass(frozen=True)

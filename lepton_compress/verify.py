@@ -79,12 +79,13 @@ def agree(
     format: str,
     against: str,
     given: Split | None = None,
+    classes: bool = True,
 ) -> tuple[Parity, ...]:
     """Compare two ways of running a quantised model: the outputs' deviation, and for an output of
     classes (samples, classes) how many samples fall into another one.
 
     The arguments are those of `verify`. The deviation is that of the worst output; it is infinite
-    where shapes or names differ or a value is not finite.
+    where shapes or names differ or a value is not finite. Without `classes` only that is compared.
     """
     given = given or samples
     count = min(len(samples), AGREEMENT_SAMPLES)
@@ -96,7 +97,7 @@ def agree(
             break
     about = (candidate, format, against)
     parities = [Parity(*about, DEVIATION, found.deviation, DEVIATION_LIMIT, _BATCH, count)]
-    if found.classes:
+    if classes and found.classes:
         share = found.changed / count
         parities.append(Parity(*about, AGREEMENT, share, AGREEMENT_LIMIT, _BATCH, count))
     return tuple(parities)

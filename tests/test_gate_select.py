@@ -45,6 +45,44 @@ class TestTargets:
         assert [each.candidate for each in made] == ["a", "b"]
 
 
+class TestFormats:
+    """Of two formats each target takes one, which is what it was tried with."""
+
+    @pytest.fixture
+    def found(self) -> Measured:
+        names = [(name, kind) for kind in ("onnx", "litert") for name in ("baseline", "a")]
+        sizes = {"onnx": 1000, "litert": 2000}
+        speeds = {("a", "onnx"): 0.5, ("a", "litert"): 0.4}
+        return Measured(
+            "baseline",
+            [artifact(name, sizes[kind], format=kind) for name, kind in names],
+            [parity(name, format=kind) for name, kind in names],
+            [score(name, format=kind) for name, kind in names],
+            [
+                profile(name, speeds.get((name, kind), 1.0), format=kind, target=on)
+                for name, kind in names
+                for on in [{"onnx": "one", "litert": "two"}[kind]]
+            ],
+        )
+
+    def test_each_target_is_judged_and_chosen_for_with_its_own(self, found: Measured) -> None:
+        asked = recipe(targets=list(TestTargets.TARGETS), gates={"latency_ratio": "0.9x"})
+        verdicts = judge(asked, found)
+        ratios = [each for each in verdicts if each.gate == "latency_ratio"]
+        assert {(each.format, each.target) for each in ratios} == {
+            ("onnx", "one"),
+            ("litert", "two"),
+        }
+        assert all(each.status is not Status.NOT_MEASURED for each in ratios)
+        made = select(asked, found, verdicts)
+        assert [(each.candidate, each.format) for each in made] == [("a", "onnx"), ("a", "litert")]
+
+    def test_a_target_that_was_not_tried_has_measured_nothing(self, found: Measured) -> None:
+        asked = recipe(targets=[*TestTargets.TARGETS, {"name": "three"}], gates={"latency": "1 s"})
+        untried = [each for each in judge(asked, found) if each.target == "three"]
+        assert {each.status for each in untried} == {Status.NOT_MEASURED}
+
+
 class TestChoice:
     def test_the_fastest_is_the_one_with_the_least_ratio(self) -> None:
         profiles = [profile("baseline"), profile("a", 0.8), profile("b", 0.5)]

@@ -116,6 +116,7 @@ FRAMEWORKS |= {
 FRAMEWORKS |= {"PIL"}
 FRAMEWORKS |= {"tokenizers"}
 FRAMEWORKS |= {"ethosu", "tflite_micro", "ai_edge_litert", "flatbuffers"}
+FRAMEWORKS |= {"openvino", "onnxruntime_qnn"}
 FRAMEWORKS |= {"jinja2", "markupsafe", "matplotlib", "mlflow"}
 
 IMPLEMENTATIONS = {
@@ -170,6 +171,8 @@ IMPLEMENTATIONS = {
     "compress.weight_channels": {"numpy", "onnx"},
     "compress.weight_only": {"numpy", "onnx", "torch"},
     "compress.weight_stream": {"numpy", "onnx"},
+    "export.flatbuffer.activations": {"numpy"},
+    "export.flatbuffer.arithmetic": {"numpy"},
     "export.flatbuffer.builder": {"ai_edge_litert", "flatbuffers", "numpy"},
     "export.flatbuffer.convert": {"numpy"},
     "export.flatbuffer.converter": {"numpy"},
@@ -182,6 +185,7 @@ IMPLEMENTATIONS = {
     "export.flatbuffer.quantization": {"numpy"},
     "export.flatbuffer.reduction_operators": {"numpy"},
     "export.flatbuffer.recurrent_operators": {"numpy"},
+    "export.flatbuffer.recurrent_steps": {"numpy"},
     "export.flatbuffer.resize_operators": {"numpy", "onnx", "onnxruntime"},
     "export.flatbuffer.rewrite": {"numpy"},
     "export.flatbuffer.trace": {"numpy", "onnx", "onnxruntime"},

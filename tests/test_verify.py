@@ -13,7 +13,17 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from lepton_compress.artifacts import Parity, Split
-from lepton_compress.verify import BATCHES, LIMIT, difference, verify
+from lepton_compress.verify import (
+    AGREEMENT,
+    AGREEMENT_LIMIT,
+    BATCHES,
+    DEVIATION,
+    DEVIATION_LIMIT,
+    LIMIT,
+    agree,
+    difference,
+    verify,
+)
 
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -131,3 +141,71 @@ class TestVerify:
     )
     def test_what_holds(self, value: float, holds: bool) -> None:
         assert Parity("a", "onnx", "graph", "m", value, LIMIT, 1, 1).holds is holds
+
+
+class TestAgree:
+    """Scores (150, 3): a batch and more, of which each row has a class of its own."""
+
+    SCORES = np.eye(3, dtype=np.float32)[np.arange(150) % 3]
+
+    def found(self, subject: Any, **more: Any) -> dict[str, Parity]:
+        made = agree(
+            subject,
+            lambda feeds: {"scores": feeds["x"]},
+            Split({"x": self.SCORES}),
+            candidate="a",
+            format="litert",
+            against="graph",
+            **more,
+        )
+        assert all(each.samples == 150 for each in made)
+        return {each.metric: each for each in made}
+
+    def test_the_same_agrees(self) -> None:
+        made = self.found(lambda feeds: {"scores": feeds["x"]})
+        assert [made[each].value for each in (DEVIATION, AGREEMENT)] == [0.0, 0.0]
+        assert all(each.holds for each in made.values())
+
+    def test_a_step_here_and_there_is_no_other_answer(self) -> None:
+        made = self.found(lambda feeds: {"scores": feeds["x"] + np.float32(0.01)})
+        assert 0 < made[DEVIATION].value < DEVIATION_LIMIT
+        assert made[AGREEMENT].value == 0
+
+    @pytest.mark.parametrize("count", [0, 1, 2])
+    def test_samples_of_another_class_are_counted(self, count: int) -> None:
+        rows = iter(range(150))
+
+        def subject(feeds: Arrays) -> dict[str, NDArray[Any]]:
+            made = feeds["x"].copy()
+            for place in range(len(made)):
+                if next(rows) < count:
+                    made[place] = np.roll(made[place], 1)
+            return {"scores": made}
+
+        made = self.found(subject)[AGREEMENT]
+        assert made.value == count / 150
+        assert made.holds == (count / 150 <= AGREEMENT_LIMIT)
+
+    @pytest.mark.parametrize(
+        "wrong",
+        [
+            lambda x: {"other": x},
+            lambda x: {"scores": x[:, :2]},
+            lambda x: {},
+            lambda x: {"scores": np.full_like(x, np.nan)},
+            lambda x: {"scores": np.full_like(x, np.inf)},
+        ],
+    )
+    def test_what_cannot_be_compared_never_agrees(self, wrong: Any) -> None:
+        made = self.found(lambda feeds: wrong(feeds["x"]))[DEVIATION]
+        assert made.value == math.inf
+        assert not made.holds
+
+    def test_where_rounding_is_the_point_classes_do_not_count(self) -> None:
+        made = self.found(lambda feeds: {"scores": feeds["x"]}, classes=False)
+        assert list(made) == [DEVIATION]
+
+    def test_the_subject_may_take_other_samples(self) -> None:
+        raw = Split({"x": (self.SCORES * 255).astype(np.uint8)})
+        made = self.found(lambda feeds: {"scores": feeds["x"].astype(np.float32) / 255}, given=raw)
+        assert made[DEVIATION].value == 0

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.edge.peer import plain_int8
-from benchmarks.tasks import TASKS, Task
+from benchmarks.tasks import TASKS
 from lepton_compress import provenance
 from lepton_compress.artifacts import Profile, Progress, RunResult
 from lepton_compress.library import compress
@@ -32,6 +32,12 @@ TINY = ("mnist_cnn", "resnet8", "mobilenet_v1_025", "keyword_dscnn", "dense_auto
 NPUS = [f"ethos-u55-{macs}" for macs in (32, 64, 128, 256)]
 NPUS += [f"ethos-u65-{macs}" for macs in (256, 512)]
 NPUS += [f"ethos-u85-{macs}" for macs in (128, 256, 512, 1024, 2048)]
+FORMS: dict[str, dict[str, str]] = {
+    **{key: {"borders": "int8"} for key in TINY},
+    "keyword_gru": {"recurrent": "step", "weights": "dynamic"},
+    "keyword_lstm": {"weights": "dynamic"},
+}
+"""Parameters of the exporter: a GRU leaves as a model of one frame, an LSTM as one operator."""
 SHOWN = ("ethos-u55-128", "ethos-u65-256", "ethos-u85-256")
 CPUS = [
     {"name": "onnx", "runtime": "onnxruntime-cpu", "threads": 1},
@@ -47,7 +53,7 @@ def main() -> None:
     held: dict[str, Any] = {}
     for name in sys.argv[1:] or list(TASKS):
         with tempfile.TemporaryDirectory() as folder:
-            held[name] = figures(TASKS[name](name), Path(folder), npus=name in TINY)
+            held[name] = figures(name, Path(folder))
         print("\n".join(rows(name, held[name])), flush=True)
     environment = provenance.environment()
     text = json.dumps({"environment": environment, "models": held}, indent=1)
@@ -73,23 +79,24 @@ class Clock:
         """Nothing: the result has it."""
 
 
-def figures(task: Task, folder: Path, *, npus: bool) -> dict[str, Any]:
+def figures(name: str, folder: Path) -> dict[str, Any]:
     """What a run says of a model."""
+    task, npus = TASKS[name](name), name in TINY
     targets: list[Any] = [*CPUS, *([ARENA, *NPUS] if npus else [])]
     clock = Clock()
     result = compress(
         task.network,
         data={
-            name: (split.inputs, split.targets) if split.targets is not None else split.inputs
-            for name, split in (
+            part: (split.inputs, split.targets) if split.targets is not None else split.inputs
+            for part, split in (
                 ("train", task.data.train),
                 ("calibration", task.data.calibration),
                 ("evaluation", task.data.evaluation),
             )
         },
-        metrics=[{task.metric: {"output": task.outputs[0]}}],
+        metrics=[task.metric],
         variants={"int8": ["quantize"]},
-        exports=["onnx", {"litert": {"borders": "int8" if npus else "float32"}}],
+        exports=["onnx", {"litert": FORMS.get(name, {})}],
         targets=targets,
         outputs=task.outputs,
         out=folder / "run",
@@ -98,8 +105,8 @@ def figures(task: Task, folder: Path, *, npus: bool) -> dict[str, Any]:
     )
     made = folder / "run" / result.artifact("baseline", "litert").path
     found: dict[str, Any] = {
-        "peer_bytes": plain_int8(made, task.data.calibration),
-        "seconds": {name: clock.seconds.get(name) for name in ("export", "verify")},
+        "peer_bytes": plain_int8(made, task.data.calibration) if npus else None,
+        "seconds": {each: clock.seconds.get(each) for each in ("export", "verify")},
     }
     for candidate in ("baseline", "int8"):
         found[candidate] = {each: _of(result, candidate, each) for each in ("onnx", "litert")}
@@ -153,7 +160,8 @@ def rows(model: str, held: dict[str, Any]) -> Iterator[str]:
             drop = "" if candidate == "baseline" else f"{100 * one['drop']:.2f}"
             apart = [p["value"] for p in one["parities"] if p["metric"] == AGREEMENT]
             alike = f"{100 * (1 - apart[0]):.2f}" if apart else ""
-            peer = f"{held['peer_bytes'] / 1e3:.1f}" if (candidate, kind) == PEER else ""
+            beside = held["peer_bytes"] if (candidate, kind) == PEER else None
+            peer = f"{beside / 1e3:.1f}" if beside else ""
             cells = [model, "float" if candidate == "baseline" else candidate, kind]
             cells += [
                 f"{one['bytes'] / 1e3:.1f}",

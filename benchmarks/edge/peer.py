@@ -25,7 +25,7 @@ def plain_int8(file: Path, calibration: Split) -> int:
     from lepton_compress.targets import litert_session
 
     made = quantizer.Quantizer(str(file), recipe.static_wi8_ai8())
-    session = litert_session.load(file, 1)
+    session = litert_session.opened(file, 1)
     rows: list[dict[str, Any]] = []
     for index in range(min(SAMPLES, len(calibration))):
         given = zip(session.inputs, calibration.inputs.values(), strict=True)

@@ -11,6 +11,7 @@ from typing import Any
 from lepton_compress import registry
 from lepton_compress.artifacts import Model, Place, StepContext, StepOutcome
 from lepton_compress.compress import account, sensitivity, static_int8
+from lepton_compress.compress.auto_choice import Scheme, by_accuracy, by_time, timed
 from lepton_compress.compress.calibration import chosen_ranges
 from lepton_compress.compress.prepare import prepare
 from lepton_compress.compress.quantize import Quantize
@@ -20,7 +21,6 @@ from lepton_compress.compress.quantize_weights import QuantizeWeights
 from lepton_compress.compress.race import Timing, race
 from lepton_compress.compress.trial import Judge, Trial
 from lepton_compress.registry import Params
-from lepton_compress.units import show_percent
 
 METHODS = ("mse", "percentile", "minmax")
 FLOAT = "float"
@@ -30,37 +30,8 @@ _MOST_BUILDS = 6
 _REPAIRS = ("smooth", "equalize")
 _HELPS = 0.7
 """A repair of the float graph is kept if it leaves at most this share of the noise."""
-_KINDS = {
-    "quantize": "static int8",
-    "quantize_dynamic": "dynamic int8",
-    "quantize_weights": "8-bit weights",
-}
 _HERE = Place("here", "onnxruntime-cpu", 1, 1)
 """Where a library call names no target."""
-
-
-@dataclass(frozen=True)
-class Scheme:
-    """A plain step with its parameters, behind repairs of the float graph; what it made, and how
-    that did."""
-
-    step: str
-    params: Params
-    outcome: StepOutcome
-    trial: Trial
-    repairs: tuple[str, ...] = ()
-
-    @property
-    def name(self) -> str:
-        kept = getattr(self.params, "keep", [])
-        behind = f"{', '.join(self.repairs)}, " if self.repairs else ""
-        return f"{behind}{_KINDS[self.step]}" + (f", {len(kept)} nodes in float" if kept else "")
-
-    @property
-    def recipe(self) -> list[Any]:
-        """As a recipe would write it."""
-        own = self.params.model_dump(mode="json", exclude_defaults=True)
-        return [*self.repairs, {self.step: own} if own else self.step]
 
 
 @dataclass
@@ -69,7 +40,7 @@ class _Search:
     params: QuantizeAuto
     context: StepContext
     judge: Judge
-    place: Place
+    place: Place | None
     tried: list[dict[str, Any]] = field(default_factory=list)
     repairs: tuple[str, ...] = ()
 
@@ -80,16 +51,17 @@ class _Search:
 
     def schemes(self) -> list[Scheme]:
         """What may be chosen: dynamic int8 and 8-bit weights where there are matrix products,
-        static int8, and if that loses too much the same behind repairs and with nodes in float."""
-        found = self._plain("quantize_dynamic", QuantizeDynamic(keep=self.params.keep))
-        if found:
-            by = QuantizeWeights(algorithm="rtn", bits=8, keep=self.params.keep)
-            found += self._plain("quantize_weights", by)
+        static int8, and if that loses too much the same behind repairs and with nodes in float.
+
+        Where nothing can be timed, the first two are only for what cannot be static: the others
+        leave the activations in float, which no NPU takes."""
+        found = self._products() if self.place else []
         plan = self._best_calibration()
         if plan is None:
-            return found
+            return found or self._products()
         noise, draft, params = plan
-        params = self._left_for_time(draft, params)
+        if self.place:
+            params = self._left_for_time(draft, params)
         made = self._static(params)
         found.append(made)
         if made.trial.drop <= self.params.drop:
@@ -103,6 +75,14 @@ class _Search:
                 return found
             return found + search._left_for_accuracy(draft, params)
         return found + self._left_for_accuracy(draft, params)
+
+    def _products(self) -> list[Scheme]:
+        """What keeps the activations in float."""
+        found = self._plain("quantize_dynamic", QuantizeDynamic(keep=self.params.keep))
+        if found:
+            by = QuantizeWeights(algorithm="rtn", bits=8, keep=self.params.keep)
+            found += self._plain("quantize_weights", by)
+        return found
 
     def _plain(self, step: str, params: Params) -> list[Scheme]:
         made = registry.get("step", step).call(self.model, params, self.context)
@@ -190,7 +170,7 @@ class _Search:
         times = self.race({"int8": whole} | graphs)
         helps = [name for name in sets if times[name].interval[1] < _WORTH]
         for name in sets:
-            self.tried.append(_timed(f"int8, {name} in float", times[name], "int8"))
+            self.tried.append(timed(f"int8, {name} in float", times[name], "int8"))
         if not helps:
             return params
         joined = list(dict.fromkeys(node for name in helps for node in sets[name]))
@@ -199,7 +179,7 @@ class _Search:
         best = min(rivals, key=lambda name: times[name].ratio)
         if times[best].interval[1] >= _WORTH:
             return params
-        self.tried.append(_timed(f"int8, {', '.join(helps)} in float", times[best], "int8"))
+        self.tried.append(timed(f"int8, {', '.join(helps)} in float", times[best], "int8"))
         return _keeping(params, rivals[best])
 
     def _left_for_accuracy(self, draft: static_int8.Draft, params: Quantize) -> list[Scheme]:
@@ -232,11 +212,12 @@ class _Search:
 
     def race(self, graphs: Mapping[str, Model], *, decide: bool = False) -> dict[str, Timing]:
         """Timing of graphs on the target, as ratios to the first."""
+        place = self.place or _HERE
         with self.context.observer.work(f"racing {len(graphs)} graphs"):
             return race(
                 {name: each.value for name, each in graphs.items()},
-                self.judge.first(self.place.batch),
-                self.place,
+                self.judge.first(place.batch),
+                place,
                 cap=self.params.patience,
                 seed=self.context.seed,
                 decide=decide,
@@ -266,69 +247,36 @@ def quantize(model: Model, params: QuantizeAuto, context: StepContext) -> StepOu
     if not schemes:
         reason = "the graph has nothing that ONNX Runtime computes in integers"
         return StepOutcome(model, changed=False, notes=(reason,))
-    graphs = {FLOAT: model} | {str(place): each.outcome.model for place, each in enumerate(schemes)}
-    times = search.race(graphs, decide=True)
-    rows = [(each, times[str(place)]) for place, each in enumerate(schemes)]
-    for scheme, timing in rows:
-        search.tried.append(_timed(scheme.name, timing, FLOAT))
-    return _decide(model, search, rows)
-
-
-def _decide(model: Model, search: _Search, rows: list[tuple[Scheme, Timing]]) -> StepOutcome:
-    """The fastest within the budget; float where none is faster than it."""
-    budget, place, judge = search.params.drop, search.place, search.judge
     about: dict[str, Any] = {
-        "target": place.name,
-        "budget": budget,
+        "target": search.place.name if search.place else ", ".join(_asked(params, context.untimed)),
+        "budget": params.drop,
         "judged_by": judge.measures,
         "judged_on": f"{judge.samples} samples of the {judge.source} split",
         "tried": search.tried,
     }
-    within = [row for row in rows if row[0].trial.drop <= budget]
-    faster = [row for row in rows if row[1].faster]
-    good = [row for row in within if row[1].faster]
-    if not faster or (within and not good):
-        scheme, timing = min(within or rows, key=lambda row: row[1].ratio)
-        why = (
-            f"float stays: the fastest int8 graph{' within the budget' if within else ''} "
-            f"({scheme.name}) takes {_ratio(timing)} of its time on {place.name}"
-        )
-        return StepOutcome(model, changed=False, statistics=about, notes=(why,), declined=why)
-    if good:
-        scheme, timing = min(good, key=lambda row: (row[1].ratio, row[0].trial.noise))
-    else:
-        scheme, timing = min(faster, key=lambda row: (row[0].trial.drop, row[1].ratio))
-    lost = f"{show_percent(scheme.trial.drop)} of {judge.measures} lost"
-    note = (
-        f"{scheme.name}: {_ratio(timing)} of float's time on {place.name}, {lost} on "
-        f"{about['judged_on']}"
-    )
-    unmet = "" if good else f"the budget of {show_percent(budget)} is not met: {note}"
-    made = scheme.outcome
-    statistics = made.statistics | about | {"recipe": scheme.recipe}
-    notes = (note, *made.notes)
-    return StepOutcome(made.model, changed=True, statistics=statistics, notes=notes, unmet=unmet)
+    if search.place is None:
+        return by_accuracy(schemes, about)
+    graphs = {FLOAT: model} | {str(place): each.outcome.model for place, each in enumerate(schemes)}
+    times = search.race(graphs, decide=True)
+    rows = [(each, times[str(place)]) for place, each in enumerate(schemes)]
+    for scheme, timing in rows:
+        search.tried.append(timed(scheme.name, timing, FLOAT))
+    return by_time(model, rows, about)
 
 
-def _place(params: QuantizeAuto, context: StepContext) -> Place:
+def _place(params: QuantizeAuto, context: StepContext) -> Place | None:
+    """Where to race; None where what is asked for cannot be timed here."""
     found = [each for each in context.targets if params.target in (None, each.name)]
-    return found[0] if found else _HERE
+    if found:
+        return found[0]
+    return None if _asked(params, context.untimed) else _HERE
+
+
+def _asked(params: QuantizeAuto, names: Sequence[str]) -> list[str]:
+    """Those of the targets that are asked for."""
+    return [each for each in names if params.target in (None, each)]
 
 
 def _keeping(params: Quantize, nodes: Sequence[str]) -> Quantize:
     """The parameters with more nodes in float."""
     return params.model_copy(update={"keep": list(dict.fromkeys([*params.keep, *nodes]))})
-
-
-def _timed(what: str, timing: Timing, against: str) -> dict[str, Any]:
-    return {
-        "what": what,
-        "ratio": timing.ratio,
-        "ratio_interval": list(timing.interval),
-        "against": against,
-    }
-
-
-def _ratio(timing: Timing) -> str:
-    low, high = timing.interval
-    return f"{timing.ratio:.2f}x ({low:.2f} to {high:.2f})"

@@ -23,7 +23,9 @@ class QuantizeAuto(Params):
         "Without labels, the share of predictions that may change.",
     )
     target: str | None = Field(
-        None, description="The target to be fast on; the recipe's first by default."
+        None,
+        description="The target to be fast on; by default the recipe's first that runs ONNX "
+        "artifacts on this machine. One that does not cannot be timed: accuracy alone decides.",
     )
     samples: Annotated[int, Field(ge=8)] = Field(
         512, description="At most this many training samples are tried."
@@ -62,6 +64,10 @@ def quantize_auto(model: Model, params: QuantizeAuto, context: StepContext) -> S
     Tries static int8 with several ways of calibration and dynamic int8, races them on the target,
     and leaves in float what is slower or costs accuracy in int8. In the statistics stand all that
     was tried, with drop and ratio, and the plain step that makes the same graph.
+
+    A target that runs no ONNX artifacts on this machine (LiteRT, an NPU, a microcontroller) cannot
+    be timed here: static int8 is then chosen by accuracy alone, with as few nodes in float as the
+    budget allows, and the notes say so.
     """
     from lepton_compress.compress import auto_int8
 

@@ -21,6 +21,11 @@ class Litert(Params):
     batch: Annotated[int, Field(ge=1, le=1024)] = Field(
         1, description="Samples that the file computes at once; its shapes are fixed."
     )
+    signatures: list[Annotated[int, Field(ge=1, le=1024)]] = Field(
+        [],
+        description="Further batches that the file can be called with, as `[8, 32]`: signatures "
+        "`batch_8` and `batch_32` beside `serving_default`. Weights stand once.",
+    )
     layout: Literal["nhwc", "nchw"] = Field(
         "nhwc",
         description="Order of the axes of images at the border. `nhwc`: channels last, as LiteRT's "
@@ -32,11 +37,21 @@ class Litert(Params):
         description="`float32`: inputs and outputs as the ONNX artifact has them. `int8`: those of "
         "a quantised model are integers, without a conversion inside.",
     )
+    recurrent: Literal["sequence", "step"] = Field(
+        "sequence",
+        description="`step`: of a recurrent model, one frame a call: the states are inputs and "
+        "outputs, so that a device computes each frame once.",
+    )
     weights: Literal["float32", "float16", "dynamic", "int8"] = Field(
         "float32",
         description="Of layers that no step has quantised. `float16` and `int8` are made float "
-        "when the file is loaded; `dynamic` is int8, with activations quantised while it runs.",
+        "when the file is loaded; `dynamic` is int8, with activations quantised while it runs. "
+        "Microcontrollers compute with none of the three.",
     )
+
+    @property
+    def narrows(self) -> bool:
+        return self.weights != "float32"
 
 
 @plugin("exporter", "litert", Litert, evaluates="litert-cpu")
@@ -57,6 +72,10 @@ def export_litert(model: Model, params: Litert, folder: Path) -> Path:
         )
     from lepton_compress.export.flatbuffer.convert import convert
 
+    if params.recurrent == "step":
+        from lepton_compress.export.stepwise import stepwise
+
+        model = stepwise(model)
     path = folder / "model.tflite"
     data, held = convert(model, params)
     path.write_bytes(data)

@@ -20,6 +20,9 @@ from lepton_compress.artifacts import (
 from lepton_compress.report import simulated, table
 from lepton_compress.units import show_bytes, show_seconds
 
+_SHORT = 40
+"""Characters of a reason that a cell has room for."""
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -73,7 +76,15 @@ def candidates(result: RunResult, target: str) -> Table:
                 _bytes(profile.peak_memory if profile else None),
             )
         )
-    return Table(f"Every variant on {target}", headings, tuple(rows))
+    shown = list(range(len(headings)))
+    if all(p.provenance != "measured" for p in result.profiles if p.target == target):
+        # Of a device that is simulated most is not known.
+        shown = [place for place in shown if any(row[place].text for row in rows)]
+    return Table(
+        f"Every variant on {target}",
+        tuple(headings[place] for place in shown),
+        tuple(tuple(row[place] for place in shown) for row in rows),
+    )
 
 
 def _split(text: str, sort: float | None, small: str = "") -> Cell:
@@ -110,7 +121,8 @@ def _latency(profile: Profile | None, name: str) -> float | None:
 
 def _spread(profile: Profile | None, name: str) -> str:
     if profile is None or name not in profile.interval:
-        return "" if profile is None or profile.status == "measured" else profile.reason
+        why = "" if profile is None or profile.status == "measured" else profile.reason
+        return why if len(why) <= _SHORT else "see the gates"
     how = "" if profile.provenance == "measured" else f", {profile.provenance}"
     if len(set(profile.interval[name])) == 1:
         return profile.provenance

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from lepton_compress.artifacts import Json, TensorSpec
 from lepton_compress.errors import InputError, MissingExtraError
 from lepton_compress.registry import Params, plugin
-from lepton_compress.targets import litert_session
+from lepton_compress.targets import litert_session, stepping
 from lepton_compress.targets.litert_session import Session, SessionError, Tensor
 from lepton_compress.targets.runner import Runner
 
@@ -44,7 +44,8 @@ class _SessionRunner:
 
 @plugin("runtime", "litert-cpu", LitertCpu, formats=("litert",))
 def litert_cpu(path: Path, threads: int, changes: Mapping[str, Json] | None = None) -> Runner:
-    """LiteRT on the processor, with XNNPACK where it has a kernel.
+    """LiteRT on the processor, with XNNPACK where it has a kernel. A step model takes whole
+    sequences, see `stepping`.
 
     Args:
         path: a .tflite file.
@@ -56,7 +57,8 @@ def litert_cpu(path: Path, threads: int, changes: Mapping[str, Json] | None = No
         MissingExtraError: the extra `litert` is not installed.
     """
     try:
-        session = litert_session.load(path, threads, changes)
+        session = litert_session.opened(path, threads, changes)
+        about = session.steps
     except SessionError as error:
         raise InputError(error.problem, where=str(path)) from error
     except ImportError as error:
@@ -64,20 +66,21 @@ def litert_cpu(path: Path, threads: int, changes: Mapping[str, Json] | None = No
             f"running LiteRT artifacts needs ai-edge-litert ({error})",
             mend="pip install 'lepton-compress[litert]'",
         ) from error
-    return _SessionRunner(
+    runner = _SessionRunner(
         inputs=tuple(map(_spec, session.inputs)),
         outputs=tuple(map(_spec, session.outputs)),
         session=session,
         path=path,
     )
+    return runner if about is None else stepping.stepped(runner, about, str(path))
 
 
 def _spec(tensor: Tensor) -> TensorSpec:
     """As the host sees it; the runner calls once for each sample, so that any batch will do."""
-    shape: tuple[int | str, ...] = tensor.shape
-    if shape and shape[0] == 1:
-        shape = ("batch", *shape[1:])
-    return TensorSpec(tensor.name, tensor.dtype.name, shape)
+    shape: list[int | str] = [*tensor.shape]
+    if shape and shape[tensor.batch] == 1:
+        shape[tensor.batch] = "batch"
+    return TensorSpec(tensor.name, tensor.dtype.name, tuple(shape))
 
 
 def contents(path: Path) -> dict[str, dict[str, int]]:

@@ -1,16 +1,18 @@
 """LiteRT's interpreter as every measurement opens it, on this machine and on others.
 
 This file is copied to devices and imported there by `profile/worker.py`: it needs Python 3.8,
-numpy and ai-edge-litert, and nothing of this package. `load` is what a worker calls; `settings`
-says what may be tuned.
+numpy and ai-edge-litert, and nothing of this package but `frames.py`, which lies beside it. `load`
+is what a worker calls; `settings` says what may be tuned.
 
-An artifact takes one sample a call, its pictures channels last, and, where the recipe asks for
-integer borders, integers. What is fed here is what the model takes: the host's part of the work
-(a transpose, a division by the scale) is done here and is part of the time.
+An artifact takes one sample a call (or as many as one of its signatures is for), its pictures
+channels last, and, where the recipe asks for integer borders, integers. What is fed here is what
+the model takes: the host's part of the work (a transpose, a division by the scale) is done here and
+is part of the time.
 """
 
 from __future__ import annotations
 
+import importlib
 import json
 import threading
 from pathlib import Path
@@ -20,6 +22,10 @@ PACKAGES = ("numpy", "ai_edge_litert.interpreter")
 
 MARK = b'{"lepton_compress":'
 """How the metadata that the exporter leaves in the file begins."""
+
+
+DEFAULT, SIGNATURE = "serving_default", "batch_"
+"""The name of a file's first signature, and how those for further batches begin."""
 
 
 class SessionError(Exception):
@@ -38,6 +44,7 @@ class Tensor:
         dtype: as the host sees it.
         axes: the host's axes in the order of the tensor's memory; None where they are in it.
         scale, zero_point: of integers that the host sees as float; scale 0 where it does not.
+        batch: the axis of the samples.
     """
 
     def __init__(self, details: Any, about: Any) -> None:
@@ -50,32 +57,54 @@ class Tensor:
         self.own_shape = tuple(int(each) for each in details["shape"])
         self.shape = tuple(about.get("shape", self.own_shape))
         self.dtype = np.dtype(about.get("dtype", self.held))
+        self.batch = 0
         scale, zero_point = details["quantization"]
         as_float = self.held.kind == "i" and scale and self.dtype.kind == "f"
         self.scale, self.zero_point = (float(scale), int(zero_point)) if as_float else (0.0, 0)
+        self.step = np.float32(self.scale)
+        ends = np.iinfo(self.held) if as_float else None
+        self.ends = (ends.min, ends.max) if ends else (0, 0)
 
     def inward(self, array: Any) -> Any:
         """What the interpreter is given for the host's array of one call."""
         import numpy as np
 
         if self.axes is not None:
-            array = array.transpose(self.axes).reshape(self.own_shape)
-        if self.scale:
-            ends = np.iinfo(self.held)
-            levels = np.rint(array / self.scale) + self.zero_point
-            array = np.clip(levels, ends.min, ends.max)
-        return np.ascontiguousarray(array, dtype=self.held)
+            moved = np.ascontiguousarray(array.transpose(self.axes))
+            array = moved.reshape((-1, *self.own_shape[1:]))
+        if not self.scale:
+            return array if array.dtype == self.held else self._narrowed(array)
+        levels = array / self.step
+        np.rint(levels, out=levels)
+        levels += self.zero_point
+        np.maximum(levels, self.ends[0], out=levels)
+        np.minimum(levels, self.ends[1], out=levels)
+        return levels.astype(self.held)
+
+    def _narrowed(self, array: Any) -> Any:
+        """Wider integers than the file takes, as they are.
+
+        Raises:
+            SessionError: one of them does not fit.
+        """
+        import numpy as np
+
+        ends = np.iinfo(self.held) if self.held.kind in "iu" else None
+        if ends and array.size and not ends.min <= array.min() <= array.max() <= ends.max:
+            raise SessionError(f"{self.name} holds numbers that are no {self.held}")
+        return array.astype(self.held)
 
     def outward(self, array: Any) -> Any:
         """What the host gets of the interpreter's array."""
-        import numpy as np
-
         if self.scale:
-            array = (array.astype(np.float32) - self.zero_point) * np.float32(self.scale)
+            array = array.astype(self.dtype)
+            array -= self.zero_point
+            array *= self.step
         if self.axes is not None:
-            moved = array.reshape([self.shape[axis] for axis in self.axes])
+            sizes = [-1 if axis == self.batch else self.shape[axis] for axis in self.axes]
+            moved = array.reshape(sizes)
             array = moved.transpose([self.axes.index(axis) for axis in range(len(self.axes))])
-        return array.astype(self.dtype, copy=False)
+        return array if array.dtype == self.dtype else array.astype(self.dtype)
 
 
 class Session:
@@ -98,7 +127,12 @@ class Session:
             raise SessionError(f"LiteRT cannot load it: {_clean(error)}") from error
         # One interpreter holds one set of tensors: callers at the same time wait for each other.
         self._turn = threading.Lock()
+        self._seen: Any = (None, 0, None)
         about = manual(Path(path))
+        self._metadata = {
+            key: value if isinstance(value, str) else json.dumps(value)
+            for key, value in about.get("metadata", {}).items()
+        }
         self.inputs = [
             Tensor(each, about.get("inputs", {}).get(each["name"], {}))
             for each in self._interpreter.get_input_details()
@@ -107,6 +141,35 @@ class Session:
             Tensor(each, about.get("outputs", {}).get(each["name"], {}))
             for each in self._interpreter.get_output_details()
         ]
+        self._together = {
+            int(key[len(SIGNATURE) :]): self._interpreter.get_signature_runner(key)
+            for key in self._interpreter.get_signature_list()
+            if key.startswith(SIGNATURE) and key[len(SIGNATURE) :].isdigit()
+        }
+        # Where there are signatures, an interpreter refuses to be called but by one of them.
+        self._alone = self._interpreter.get_signature_runner(DEFAULT) if self._together else None
+        for state in (self.steps or {}).get("states", []):
+            named = [axis for axis, size in enumerate(state["shape"]) if isinstance(size, str)]
+            for tensor in (*self.inputs, *self.outputs):
+                if tensor.name in (state["input"], state["output"]) and named:
+                    tensor.batch = named[0]
+
+    @property
+    def names(self) -> list[str]:
+        """Of the outputs, in the artifact's order."""
+        return [each.name for each in self.outputs]
+
+    @property
+    def steps(self) -> Any:
+        """What the file says of its steps, see `frames`; None unless it is a step model.
+
+        Raises:
+            SessionError: what it says is damaged.
+        """
+        try:
+            return frames().read(self._metadata)
+        except (ValueError, KeyError, TypeError) as error:
+            raise SessionError(f"what it says of its steps cannot be read ({error})") from error
 
     def run(self, feeds: Any) -> list[Any]:
         """The outputs, in the artifact's order, of inputs by name; samples one after the other.
@@ -116,26 +179,47 @@ class Session:
         """
         import numpy as np
 
-        calls = self._calls(feeds)
+        # A caller in a loop gives arrays of one kind again and again.
+        mark = [(name, array.shape, array.dtype) for name, array in feeds.items()]
+        if mark != self._seen[0]:
+            calls = self._calls(feeds)
+            size = next((each.shape[each.batch] for each in self.inputs if each.shape), 1)
+            self._seen = (mark, calls, self._together.get(calls * size))
+        _, calls, together = self._seen
         with self._turn:
+            if together is not None:
+                return self._batch(together, feeds)
             made = [self._call(feeds, number) for number in range(calls)]
-        return (
-            made[0]
-            if calls == 1
-            else [
-                np.concatenate(parts)
-                for parts in zip(*made)  # noqa: B905 - Python 3.8 knows no `strict`
-            ]
-        )
+        if calls == 1:
+            return made[0]
+        return [
+            np.concatenate([call[place] for call in made], axis=tensor.batch)
+            for place, tensor in enumerate(self.outputs)
+        ]
+
+    def _batch(self, signature: Any, feeds: Any) -> list[Any]:
+        """The outputs of one call of a signature that takes all the samples."""
+        given = {each.name: each.inward(feeds[each.name]) for each in self.inputs}
+        try:
+            made = signature(**given)
+        except Exception as error:  # its exceptions share no base class
+            raise SessionError(f"LiteRT cannot run it: {_clean(error)}") from error
+        return [each.outward(made[each.name]) for each in self.outputs]
 
     def _call(self, feeds: Any, number: int) -> list[Any]:
         """The outputs of one call, with the `number`-th samples of the feeds."""
+        part = {}
         for tensor in self.inputs:
             array = feeds[tensor.name]
             if tensor.shape:
-                size = tensor.shape[0]
-                array = array[number * size : (number + 1) * size]
-            self._interpreter.set_tensor(tensor.index, tensor.inward(array))
+                size = tensor.shape[tensor.batch]
+                rows = slice(number * size, (number + 1) * size)
+                array = array[(slice(None),) * tensor.batch + (rows,)]
+            part[tensor.name] = array
+        if self._alone is not None:
+            return self._batch(self._alone, part)
+        for tensor in self.inputs:
+            self._interpreter.set_tensor(tensor.index, tensor.inward(part[tensor.name]))
         try:
             self._interpreter.invoke()
         except Exception as error:  # its exceptions share no base class
@@ -156,18 +240,35 @@ class Session:
                 raise SessionError(f"{tensor.name} is {tensor.dtype}, and is given {array.dtype}")
             if not tensor.shape:
                 continue
-            size = tensor.shape[0]
-            if array.shape[1:] != tensor.shape[1:] or len(array) % size:
+            axis, own = tensor.batch, tensor.shape
+            others = [array.shape[:axis] + array.shape[axis + 1 :], own[:axis] + own[axis + 1 :]]
+            if array.ndim != len(own) or others[0] != others[1] or array.shape[axis] % own[axis]:
                 raise SessionError(
                     f"{tensor.name} has the shape {tensor.shape}, and is given {array.shape}"
                 )
-            calls.add(len(array) // size)
+            calls.add(array.shape[axis] // own[axis])
         if len(calls) > 1:
             raise SessionError("its inputs are given for different numbers of samples")
         return calls.pop() if calls else 1
 
 
-def load(path: Any, threads: int, changes: Any = None) -> Session:
+def frames() -> Any:
+    """The module `frames`, which lies where this file does."""
+    return importlib.import_module(f"{__package__}.frames" if __package__ else "frames")
+
+
+def load(path: Any, threads: int, changes: Any = None) -> Any:
+    """An artifact whose `run` takes whole sequences, a step model's too.
+
+    Raises:
+        SessionError: as `opened`.
+    """
+    session = opened(path, threads, changes)
+    about = session.steps
+    return session if about is None else frames().Stepped(session.run, session.names, about)
+
+
+def opened(path: Any, threads: int, changes: Any = None) -> Session:
     """Open an artifact on exactly `threads` threads.
 
     Args:

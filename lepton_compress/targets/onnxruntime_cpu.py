@@ -55,8 +55,9 @@ class _SessionRunner:
 
 @plugin("runtime", "onnxruntime-cpu", OnnxRuntimeCpu, formats=("onnx",))
 def onnxruntime_cpu(path: Path, threads: int, changes: Mapping[str, Json] | None = None) -> Runner:
-    """ONNX Runtime on the processor, all graph optimisations on. A step model takes whole
-    sequences, see `stepping`.
+    """ONNX Runtime on the processor, all graph optimisations on.
+
+    A step model takes whole sequences, see `stepping`.
 
     Args:
         path: an .onnx file; external data stands beside it.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 from typing import Any
 
@@ -31,7 +32,9 @@ def accuracy(outputs: Any, targets: Any) -> MetricOutcome:
     return MetricOutcome(float(hits.mean()), True, hits)
 
 
-def search(model: Model, split: Split, /, **parameters: Any) -> StepOutcome:
+def search(
+    model: Model, split: Split, /, untimed: tuple[str, ...] = (), **parameters: Any
+) -> StepOutcome:
     plugin = get("step", "quantize_auto")
     context = StepContext(
         data=Dataset(split, split, split, "none"),
@@ -39,8 +42,9 @@ def search(model: Model, split: Split, /, **parameters: Any) -> StepOutcome:
         seed=0,
         threads=1,
         observer=Silent(),
-        targets=(HERE,),
+        targets=() if untimed and "target" not in parameters else (HERE,),
         metric=accuracy,
+        untimed=untimed,
     )
     given = {"patience": "200 ms"} | parameters
     outcome: StepOutcome = plugin.function(model, plugin.params(**given), context)
@@ -152,6 +156,62 @@ class TestChoice:
         assert made.changed
         assert "the budget of 0.00 % is not met" in made.unmet
         assert made.statistics["judged_by"] == "the relative error of the outputs"
+
+
+class TestWhereNothingCanBeTimed:
+    """A target without ONNX Runtime on this machine, as an NPU is one."""
+
+    @pytest.fixture(autouse=True)
+    def _no_race(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def race(*given: Any, **more: Any) -> Any:
+            raise AssertionError("raced on this machine")
+
+        module = importlib.import_module("lepton_compress.compress.auto_int8")
+        monkeypatch.setattr(module, "race", race)
+
+    @pytest.mark.parametrize("target", [None, "npu"])
+    def test_int8_is_chosen_by_accuracy_alone(self, target: str | None) -> None:
+        model, split = images()
+        asked = {"target": target} if target else {}
+        made = search(model, split, ("npu",), drop="20 %", **asked)
+        assert made.changed
+        assert not made.unmet
+        assert made.notes[0].startswith("static int8: ")
+        assert "by accuracy alone, as npu cannot be timed on this machine" in made.notes[0]
+        assert made.statistics["target"] == "npu"
+        assert not any("ratio" in each for each in made.statistics["tried"])
+        ((step, parameters),) = _written(made)
+        again = apply(step, model, split, **parameters)
+        assert again.model.value.SerializeToString(deterministic=True) == (
+            made.model.value.SerializeToString(deterministic=True)
+        )
+
+    def test_what_costs_accuracy_is_left_in_float(self) -> None:
+        model, split = images(outlier=True, between="Elu")
+        made = search(model, split, ("npu",), drop="5 %")
+        assert not made.unmet
+        kept = set(made.statistics["recipe"][-1]["quantize"]["keep"])
+        assert {"conv1", "conv2"} <= kept
+        assert not {"conv0", "conv3"} & kept
+
+    @pytest.mark.slow
+    def test_a_budget_that_cannot_be_met_is_told(self) -> None:
+        model, split = images()
+        made = search(single(model), Split(split.inputs), ("npu",), drop=0, evaluations=4)
+        assert "the budget of 0.00 % is not met" in made.unmet
+
+    def test_what_cannot_be_static_is_dynamic(self) -> None:
+        model, split = recurrent("LSTM")
+        made = search(model, split, ("npu",), drop="50 %")
+        assert made.changed
+
+
+def _written(made: StepOutcome) -> list[tuple[str, dict[str, Any]]]:
+    """The steps that the statistics name."""
+    return [
+        (each, {}) if isinstance(each, str) else next(iter(each.items()))
+        for each in made.statistics["recipe"]
+    ]
 
 
 def single(model: Model) -> Model:

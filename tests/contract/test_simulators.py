@@ -16,11 +16,13 @@ from lepton_compress.errors import InputError
 from tests.contract.needed import of_kind, parameters
 
 pytest.importorskip("ai_edge_litert", reason="ai-edge-litert writes the models of these tests")
-from tests import litert_models
+from tests import litert_models, onnx_models
 
 SIMULATORS = [name for name in of_kind("runtime") if registry.get("runtime", name).simulates]
-WRITERS = {"litert": litert_models.network}
+WRITERS: dict[str, Any] = {"litert": litert_models.network, "onnx": onnx_models.network}
 """What writes a small model that fits, by the format. A new format gets its line here."""
+ODD = {"litert": "SIGN", "onnx": "Shrink"}
+"""What no device takes."""
 
 every = pytest.mark.parametrize("name", SIMULATORS)
 
@@ -29,7 +31,8 @@ def write(name: str, folder: Path, **more: Any) -> Path:
     plugin = registry.get("runtime", name)
     for each in module(name).PACKAGES:
         pytest.importorskip(each, reason=f"{name} needs {each}, which is not installed")
-    return WRITERS[plugin.formats[0]](folder / "model", **more)
+    path: Path = WRITERS[plugin.formats[0]](folder / "model", **more)
+    return path
 
 
 def module(name: str) -> Any:
@@ -43,7 +46,7 @@ def fit(name: str, path: Path) -> Fit:
 
 
 def test_there_are_some() -> None:
-    assert {"ethos-u", "tflite-micro"} <= set(SIMULATORS)
+    assert {"ethos-u", "onnxruntime-qnn", "tflite-micro"} <= set(SIMULATORS)
 
 
 @every
@@ -81,8 +84,10 @@ def test_it_leaves_the_file_alone_and_writes_nothing(
 
 @every
 def test_what_it_does_not_take_is_named(name: str, tmp_path: Path) -> None:
-    made = fit(name, write(name, tmp_path, odd="SIGN"))
-    assert [(each.operator, each.name) for each in made.fallbacks] == [("SIGN", "net.sign")]
+    odd = ODD[registry.get("runtime", name).formats[0]]
+    made = fit(name, write(name, tmp_path, odd=odd))
+    found = [(each.operator, each.name) for each in made.fallbacks]
+    assert found == [(odd, f"net.{odd.lower()}")]
     assert made.seconds is None
 
 

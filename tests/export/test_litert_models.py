@@ -72,6 +72,16 @@ def quantized(name: str) -> Model:
     return apply("quantize", graph(name), samples(name), weight_bits=8, **parameters).model
 
 
+def test_16_bit_activations_agree(tmp_path: Path) -> None:
+    parameters = {"rounding": "nearest", "activations": "uint16", "symmetric": True}
+    held = samples("digits_cnn")
+    model = apply("quantize", graph("digits_cnn"), held, weight_bits=8, **parameters).model
+    path = written(model, tmp_path)
+    assert operators(path)["CONV_2D"] == 3
+    made = run(path, feeds("digits_cnn", 40))[model.outputs[0]]
+    assert error(call(model, feeds("digits_cnn", 40))[model.outputs[0]], made) < 1e-3
+
+
 def feeds(name: str, count: int) -> dict[str, np.ndarray]:
     return next(samples(name).batches(count))
 

@@ -237,6 +237,17 @@ def test_operator_on_two_values(
     compare(graph_of(nodes, feeds, held), feeds, tmp_path)
 
 
+def test_slopes_by_channel(tmp_path: Path) -> None:
+    held = {"w": floats(6, 6, 1, 1), "s": floats(6, 1, 1)}
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["a"]),
+        helper.make_node("PRelu", ["a", "s"], ["y"]),
+    ]
+    feeds = {"x": floats(2, 6, 5, 4)}
+    path = compare(graph_of(nodes, feeds, held), feeds, tmp_path)
+    assert operators(path)["PRELU"] == 1
+
+
 @pytest.mark.parametrize("kind", ["Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual"])
 def test_comparison(kind: str, tmp_path: Path) -> None:
     first = DRAW.integers(3, size=(2, 5)).astype(np.float32)

@@ -17,6 +17,8 @@ from lepton_compress.export.flatbuffer.versions import version
 Shape = tuple[int, ...]
 
 IDENTIFIER = b"TFL3"
+DEFAULT = "serving_default"
+"""Name of a file's first signature."""
 _ALIGNMENT = 16
 """Bytes; kernels read constants in place, and some processors only whole words."""
 _CODES = {name: code for name, code in vars(schema.BuiltinOperator).items() if name.isupper()}
@@ -117,6 +119,23 @@ class Subgraph:
         self.outputs = [new[each] for each in self.outputs]
         self._constants = {}
 
+    def move(self, places: int) -> None:
+        """Adjust what refers to other subgraphs of the same model for so many before them."""
+        for operator in self.operators:
+            for key in ("condSubgraphIndex", "bodySubgraphIndex"):
+                if hasattr(operator.options, key):
+                    setattr(operator.options, key, getattr(operator.options, key) + places)
+
+
+@dataclass(frozen=True)
+class Signature:
+    """A way to call the file: names of inputs and outputs to tensors of a subgraph."""
+
+    name: str
+    subgraph: int
+    inputs: Mapping[str, int]
+    outputs: Mapping[str, int]
+
 
 def options(name: str, **values: Any) -> Any:
     """Options of the schema's class `name`Options, zeros but for what is given."""
@@ -130,13 +149,13 @@ def options(name: str, **values: Any) -> Any:
 
 def pack(
     subgraphs: Sequence[Subgraph],
-    signature: tuple[Mapping[str, int], Mapping[str, int]],
+    signatures: Sequence[Signature],
     metadata: Mapping[str, Any],
 ) -> bytes:
     """The file's bytes, the same each time for equal subgraphs.
 
     Args:
-        signature: names of the inputs and of the outputs to tensors of the first subgraph.
+        signatures: the first is that of the first subgraph.
         metadata: kept as JSON, in its order, under the name `lepton_compress`.
     """
     model = schema.ModelT()
@@ -171,7 +190,7 @@ def pack(
         ]
         made.operators = [_operator(each, subgraph.tensors, code) for each in subgraph.operators]
         model.subgraphs.append(made)
-    model.signatureDefs = [_signature(*signature)]
+    model.signatureDefs = [_signature(each) for each in signatures]
     entry = schema.MetadataT()
     entry.name = b"lepton_compress"
     entry.buffer = buffer(json.dumps(metadata).encode())
@@ -274,10 +293,10 @@ def _operator(given: Operator, tensors: Sequence[Tensor], code: Any) -> Any:
     return made
 
 
-def _signature(inputs: Mapping[str, int], outputs: Mapping[str, int]) -> Any:
+def _signature(given: Signature) -> Any:
     made = schema.SignatureDefT()
-    made.signatureKey, made.subgraphIndex = b"serving_default", 0
-    for side, names in (("inputs", inputs), ("outputs", outputs)):
+    made.signatureKey, made.subgraphIndex = given.name.encode(), given.subgraph
+    for side, names in (("inputs", given.inputs), ("outputs", given.outputs)):
         entries = []
         for name, tensor in names.items():
             entry = schema.TensorMapT()

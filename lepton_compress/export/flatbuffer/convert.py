@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,8 +22,16 @@ from lepton_compress.export.flatbuffer import (
     reduction_operators,
     resize_operators,
 )
-from lepton_compress.export.flatbuffer.builder import Scale, options, pack
-from lepton_compress.export.flatbuffer.converter import Convert, Converter, Slot, dtype_of
+from lepton_compress.export.flatbuffer.activations import dtype_of
+from lepton_compress.export.flatbuffer.builder import (
+    DEFAULT,
+    Scale,
+    Signature,
+    Subgraph,
+    options,
+    pack,
+)
+from lepton_compress.export.flatbuffer.converter import Convert, Converter, Slot
 from lepton_compress.export.flatbuffer.graph import Graph, Node, refuse
 from lepton_compress.export.flatbuffer.origins import Origins
 from lepton_compress.export.flatbuffer.rewrite import rewrite
@@ -64,7 +73,47 @@ def convert(model: Model, params: Litert) -> tuple[bytes, Layers]:
         raise InputError(
             "its weights are too large for one LiteRT file", where="model", mend="export `onnx`"
         )
-    graph = trace(model.value, params.batch)
+    main = _written(model, params, params.batch)
+    given = {each.key: _held(each.value) for each in model.value.metadata_props}
+    about = {
+        METADATA: given.pop(METADATA, {}),  # readers without a schema look for this beginning
+        "metadata": given,
+        "inputs": {name: _about(main.graph, name, slot) for name, slot in main.inputs.items()},
+        "outputs": {name: _about(main.graph, name, slot) for name, slot in main.outputs.items()},
+    }
+    tensors = tuple(main.converter.subgraph.tensors)
+    subgraphs, signatures = list[Subgraph](), list[Signature]()
+    for batch in (params.batch, *params.signatures):
+        part = main if batch == params.batch else _written(model, params, batch)
+        signatures.append(part.signature(len(subgraphs), "" if part is main else f"batch_{batch}"))
+        subgraphs += part.converter.subgraphs
+    packed = pack(subgraphs, signatures, about)
+    return packed, main.origins.layers(tensors, places(model.value))
+
+
+@dataclass(frozen=True)
+class _Part:
+    """The graph at one batch, as subgraphs."""
+
+    graph: Graph
+    converter: Converter
+    origins: Origins
+    inputs: Mapping[str, Slot]
+    outputs: Mapping[str, Slot]
+
+    def signature(self, place: int, name: str) -> Signature:
+        """How to call it, the first of its subgraphs being the `place`-th of the file."""
+        for each in self.converter.subgraphs:
+            each.prune()
+            each.move(place)
+        main = self.converter.subgraph
+        sides = zip((self.inputs, self.outputs), (main.inputs, main.outputs), strict=True)
+        held = [dict(zip(names, tensors, strict=True)) for names, tensors in sides]
+        return Signature(name or DEFAULT, place, *held)
+
+
+def _written(model: Model, params: Litert, batch: int) -> _Part:
+    graph = trace(model.value, batch)
     rewrite(graph)
     converter = Converter(graph, params)
     origins, makers = Origins(converter), graph.makers()
@@ -81,22 +130,7 @@ def convert(model: Model, params: Litert) -> tuple[bytes, Layers]:
     subgraph = converter.subgraph
     subgraph.inputs = [slot.tensor for slot in inputs.values()]
     subgraph.outputs = [slot.tensor for slot in outputs.values()]
-    given = {each.key: _held(each.value) for each in model.value.metadata_props}
-    about = {
-        METADATA: given.pop(METADATA, {}),  # readers without a schema look for this beginning
-        "metadata": given,
-        "inputs": {name: _about(graph, name, slot) for name, slot in inputs.items()},
-        "outputs": {name: _about(graph, name, slot) for name, slot in outputs.items()},
-    }
-    tensors = tuple(subgraph.tensors)
-    for each in converter.subgraphs:
-        each.prune()
-    signature = (
-        dict(zip(inputs, subgraph.inputs, strict=True)),
-        dict(zip(outputs, subgraph.outputs, strict=True)),
-    )
-    packed = pack(converter.subgraphs, signature, about)
-    return packed, origins.layers(tensors, places(model.value))
+    return _Part(graph, converter, origins, inputs, outputs)
 
 
 def _convert(converter: Converter, node: Node) -> None:

@@ -12,6 +12,12 @@ import numpy as np
 
 from lepton_compress.errors import InputError
 from lepton_compress.export.flatbuffer import layouts
+from lepton_compress.export.flatbuffer.activations import (
+    ACTIVATIONS,
+    activation,
+    implied,
+    narrowed,
+)
 from lepton_compress.export.flatbuffer.builder import Scale, Subgraph, options
 from lepton_compress.export.flatbuffer.graph import Array, Graph, Node, refuse
 from lepton_compress.export.flatbuffer.layouts import Layout, Shape
@@ -19,9 +25,6 @@ from lepton_compress.export.flatbuffer.quantization import Integers, shifted, sp
 
 if TYPE_CHECKING:
     from lepton_compress.export.litert import Litert
-
-ACTIVATIONS = {"NONE": 0, "RELU": 1, "RELU_N1_TO_1": 2, "RELU6": 3, "TANH": 4}
-_NARROW = {"int64": "int32", "uint64": "int32", "uint32": "int32", "uint16": "int32"}
 
 
 @dataclass(frozen=True)
@@ -339,12 +342,12 @@ class Converter:
         node = self.only_user(name)
         if node is not None and node.type == "QuantizeLinear":
             return self._fused_behind_rounding(name, node)
-        kind = _activation(node, self.graph) if node else None
+        kind = activation(node, self.graph) if node else None
         if node is None:
             return name, 0
         if kind is None:
             wanted = self.wanted(node.outputs[0])
-            if node.type != "Clip" or wanted is None or not _implied(node, self.graph, wanted):
+            if node.type != "Clip" or wanted is None or not implied(node, self.graph, wanted):
                 return name, 0
             kind = "NONE"
         self.absorb(node)
@@ -355,7 +358,7 @@ class Converter:
         is rounded first and clipped then is what an integer kernel computes."""
         real = self.only_user(rounds.outputs[0])
         node = self.only_user(real.outputs[0]) if real else None
-        kind = _activation(node, self.graph)
+        kind = activation(node, self.graph)
         if real is None or node is None or kind is None or real.type != "DequantizeLinear":
             return name, 0
         wanted = self.wanted(node.outputs[0])
@@ -364,63 +367,6 @@ class Converter:
         for each in (rounds, real, node):
             self.absorb(each)
         return node.outputs[0], ACTIVATIONS[kind]
-
-
-def narrowed(array: Array) -> Array:
-    """An array in an element type that LiteRT's kernels take.
-
-    Raises:
-        InputError: a whole number needs more than 32 bits.
-    """
-    wanted = _NARROW.get(array.dtype.name)
-    if wanted is None:
-        return array
-    made = array.astype(wanted)
-    if (made.astype(array.dtype) != array).any():
-        raise InputError("a constant needs more than 32 bits", where="model")
-    return made
-
-
-def dtype_of(name: str) -> str:
-    """The element type that LiteRT holds a numpy type in."""
-    return _NARROW.get(name, name)
-
-
-def bounds(node: Node, graph: Graph) -> tuple[float, float] | None:
-    """Constant bounds of a Clip."""
-    found = []
-    for place, (key, default) in enumerate((("min", -np.inf), ("max", np.inf)), start=1):
-        name = node.input(place)
-        if name and name not in graph.constants:
-            return None
-        found.append(float(graph.constants[name].item() if name else node.get(key, default)))
-    low, high = (None if abs(each) > 3e38 else each for each in found)
-    return (-np.inf if low is None else low), (np.inf if high is None else high)
-
-
-def _activation(node: Node | None, graph: Graph) -> str | None:
-    if node is None:
-        return None
-    if node.type == "Relu":
-        return "RELU"
-    if node.type == "Clip":
-        known = {(0.0, np.inf): "RELU", (0.0, 6.0): "RELU6", (-1.0, 1.0): "RELU_N1_TO_1"}
-        limits = bounds(node, graph)
-        return known.get(limits) if limits else None
-    return None
-
-
-def activation(node: Node, graph: Graph) -> str | None:
-    """The activation of the schema that a node is, if it is one."""
-    return _activation(node, graph)
-
-
-def _implied(node: Node, graph: Graph, wanted: Integers) -> bool:
-    """Whether rounding clips as the node does."""
-    limits = bounds(node, graph)
-    low, high = wanted.range
-    slack = 0.501 * wanted.scale.values[0]  # half a step, and what float32 adds to it
-    return limits is not None and limits[0] <= low + slack and high - slack <= limits[1]
 
 
 Convert = Callable[[Converter, Node], None]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from lepton_compress.export.flatbuffer.arithmetic import arithmetic
 from lepton_compress.export.flatbuffer.builder import options
 from lepton_compress.export.flatbuffer.converter import Convert, Converter, Slot
-from lepton_compress.export.flatbuffer.elementwise_operators import arithmetic
 from lepton_compress.export.flatbuffer.graph import Array, Node, refuse
 from lepton_compress.export.flatbuffer.weights import (
     float_weight,

@@ -68,13 +68,14 @@ def _fixed(model: onnx.ModelProto, batch: int) -> onnx.ModelProto:
     made = onnx.ModelProto()
     made.CopyFrom(model)
     constant = {each.name for each in made.graph.initializer}
-    for value in made.graph.input:
-        if value.name in constant:
-            continue
+    given = [value for value in made.graph.input if value.name not in constant]
+    shapes = [value.type.tensor_type.shape.dim for value in given]
+    batches = {shape[0].dim_param for shape in shapes if shape} - {""}
+    for value in given:
         for place, dim in enumerate(value.type.tensor_type.shape.dim):
             if dim.HasField("dim_value"):
                 continue
-            if place:
+            if place and dim.dim_param not in batches:
                 raise InputError(
                     f"axis {place} of input {value.name} has no fixed size"
                     f" ({dim.dim_param or 'unnamed'}), which LiteRT's shapes need",
