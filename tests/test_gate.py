@@ -44,6 +44,11 @@ class TestParity:
         assert made.reason == "differs from its graph by 0.25 (limit 1e-04) at batch 7"
         assert made.observed == pytest.approx(0.25)
 
+    def test_a_broken_one_names_the_layer_where_it_is_known(self) -> None:
+        broken = replace(parity("a", 0.25, 7), layer="stem/Conv")
+        made = verdict(measured("a", parities=[broken]), PARITY)
+        assert made.reason.endswith(" at batch 7; stem/Conv is the first to compute something else")
+
     def test_none_is_not_measured(self) -> None:
         made = verdict(measured("a", parities=[parity("b")]), PARITY)
         assert (made.status, made.observed) == (Status.NOT_MEASURED, None)

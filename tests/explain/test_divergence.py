@@ -1,4 +1,4 @@
-"""A LiteRT file beside its graph: what computes the same passes, a fault is found where it is."""
+"""A LiteRT file beside its graph: a sound one passes, and a fault is found where it is."""
 
 from __future__ import annotations
 
