@@ -18,7 +18,9 @@ from tests.bench import Bench, copy_of, furnish
 
 # A busy machine is no defect, and a folder may serve all examples of a property.
 settings.register_profile(
-    "house", deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    "house",
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 settings.load_profile("house")
 
