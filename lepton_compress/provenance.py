@@ -30,6 +30,8 @@ LIBRARIES = (
     "numpy",
     "safetensors",
 )
+OPTIONAL = ("ai-edge-litert", "openvino")
+"""Runtimes of extras: results depend on them where they are installed."""
 
 
 def digest(value: Any) -> str:
@@ -56,7 +58,7 @@ def library_versions() -> dict[str, str]:
     import importlib.metadata
 
     found = {}
-    for name in LIBRARIES:
+    for name in (*LIBRARIES, *OPTIONAL):
         try:
             found[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
