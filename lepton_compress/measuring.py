@@ -47,7 +47,7 @@ def profiles(
     asked = recipe.model_copy(update={"gates": gates})
     for target in recipe.targets:
         runtime = registry.get("runtime", target.runtime)
-        taken = [(each, file) for each, file in files if each.format in runtime.formats]
+        taken = [(each, file) for each, file in files if registry.takes(runtime, each.format)]
         subjects = [Subject(each.candidate, each.format, file) for each, file in taken]
         if runtime.simulates:
             from lepton_compress.profile.simulate import simulate

@@ -540,7 +540,7 @@ def _homeless(recipe: Recipe) -> Iterator[Finding]:
     written = [use.name for use in recipe.exports]
     for index, target in enumerate(recipe.targets):
         runtime = registry.get("runtime", target.runtime)
-        if not set(written) & set(runtime.formats):
+        if not any(registry.takes(runtime, name) for name in written):
             problem = (
                 f"{runtime.name} takes {' or '.join(runtime.formats)} files, and none is written"
             )

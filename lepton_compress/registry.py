@@ -247,6 +247,19 @@ def names(kind: str) -> list[str]:
     return sorted(name for each, name in table() if each == kind)
 
 
+def takes(runtime: Plugin, exporter: str) -> bool:
+    """Whether a runtime takes what an exporter writes: files of its format, or of the format of the
+    runtime that its artifacts are evaluated in.
+
+    Raises:
+        LeptonError: one of the plug-ins cannot be imported.
+    """
+    if exporter in runtime.formats:
+        return True
+    evaluates = get("exporter", exporter).evaluates
+    return bool(set(get("runtime", evaluates).formats) & set(runtime.formats))
+
+
 def nearest(name: str, known: list[str]) -> str:
     """A mend that suggests the closest known name, or lists them all."""
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)

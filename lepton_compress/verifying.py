@@ -71,7 +71,7 @@ def _checked(
         if not lowered and exported.narrowed:
             # What that costs is what the evaluation measures, as of any quantisation.
             compare = functools.partial(verify.agree, classes=False)
-        elif not lowered and rounds(reference, exported.artifact.format):
+        elif not lowered and rounds(reference, exported.file):
             compare = verify.agree
         elif not lowered and (both := comparable(exported.file, reference)) is not None:
             subject, run = both  # of a step artifact, which rounds each frame for itself
@@ -117,9 +117,9 @@ def _placed(
     return tuple(each if each.holds else replace(each, layer=layer) for each in found)
 
 
-def rounds(graph: Model, format: str) -> bool:
+def rounds(graph: Model, file: Path) -> bool:
     """Whether the artifact computes in integers that another runtime than the graph's rounds."""
-    if format == "onnx" or graph.form != "graph":
+    if file.suffix == ".onnx" or graph.form != "graph":
         return False
     from lepton_compress.graph import integers
 

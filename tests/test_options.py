@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 COMMANDS = ["explain", "run", "validate", "schema", "plan", "inspect", "init", "doctor", "gate"]
 COMMANDS += ["report", "compare", "predict"]
-GROUPS = {"plugins": ["list", "show"], "cache": ["list", "prune"]}
+GROUPS = {"plugins": ["list", "show"], "cache": ["list", "prune"], "targets": ["show"]}
 ALL = [[each] for each in [*COMMANDS, *GROUPS]]
 ALL += [[group, each] for group, below in GROUPS.items() for each in below]
 
@@ -86,7 +86,7 @@ class TestCompletion:
             ("lepton-compress plan r", ["recipe.yaml"]),
             ("lepton-compress inspect m", ["model.onnx"]),
             ("lepton-compress plugins show exp", ["exporter"]),
-            ("lepton-compress plugins show exporter ", ["onnx"]),
+            ("lepton-compress plugins show exporter ", ["litert", "onnx"]),
         ],
     )
     def test_words(self, tiny: Path, cli: Cli, words: str, offered: list[str]) -> None:
