@@ -53,7 +53,8 @@ def tune(
     """
     module = sys.modules[registry.get("runtime", target.runtime).function.__module__]
     offered = getattr(module, "alternatives", None)
-    if offered is None:
+    settings: list[Settings] = offered(target.threads) if offered else []
+    if not settings:
         return Tuning(reason=f"{target.runtime} has no settings to try")
 
     def tried(settings: Sequence[Settings], round_: int) -> tuple[list[Trial], str]:
@@ -75,7 +76,7 @@ def tune(
         trials = [_trial(each, one, round_) for each, one in zip(settings, found[1:], strict=True)]
         return trials, default.reason
 
-    first, failure = tried(offered(target.threads), 1)
+    first, failure = tried(settings, 1)
     if failure:
         return Tuning(trials=tuple(first), reason=f"the default failed ({failure})")
     good = sorted((each for each in first if each.faster), key=lambda each: each.ratio or 0.0)

@@ -200,8 +200,9 @@ def settings(threads: int) -> dict[str, Any]:
 
 def alternatives(threads: int) -> list[dict[str, Any]]:
     """Changes to `settings` that may be faster, none with more than `threads` threads. Another
-    precision is none of them: it is another model."""
-    found: list[dict[str, Any]] = [{"CPU_DENORMALS_OPTIMIZATION": True}]
+    precision is none of them: it is another model; nor is CPU_DENORMALS_OPTIMIZATION, which flushes
+    denormals to zero in the whole thread that compiles, and leaves it so."""
+    found: list[dict[str, Any]] = []
     fewer = 1
     while fewer < threads:
         found.append({"INFERENCE_NUM_THREADS": fewer})

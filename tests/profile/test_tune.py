@@ -184,10 +184,14 @@ def test_settings_reach_the_session(small: Path) -> None:
     assert options.get_session_config_entry("session.intra_op.allow_spinning") == "0"
 
 
+NONE_HERE = "def alternatives(threads):\n    return []\n\n\ndef others"
+
+
+@pytest.mark.parametrize("instead", ["def others", NONE_HERE])
 def test_a_runtime_without_settings_says_so(
-    tmp_path: Path, third_party: Callable[..., Path]
+    tmp_path: Path, third_party: Callable[..., Path], instead: str
 ) -> None:
-    plain = RUNTIME.replace("def alternatives", "def others")
+    plain = RUNTIME.replace("def alternatives", instead)
     third_party({"runtime.adjustable": "adjustable:adjustable"}, adjustable=plain)
     found = tuned("adjustable", tmp_path / "a.txt")
     assert (found.settings, found.reason) == ({}, "adjustable has no settings to try")
