@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         StepOutcome,
         Verdict,
     )
+    from lepton_compress.during_training.session import TrainingSession
     from lepton_compress.errors import LeptonError, UserError
     from lepton_compress.library import compress
     from lepton_compress.pipeline import run
@@ -54,6 +55,7 @@ __all__ = [
     "Status",
     "StepContext",
     "StepOutcome",
+    "TrainingSession",
     "UserError",
     "Verdict",
     "__version__",
@@ -72,6 +74,7 @@ _ON_USE = {
     "compress": "lepton_compress.library",
     "read_result": "lepton_compress.report.folder",
     "run": "lepton_compress.pipeline",
+    "TrainingSession": "lepton_compress.during_training.session",
 }
 """Imported when first asked for, so that `import lepton_compress` costs next to nothing."""
 

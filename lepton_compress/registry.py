@@ -39,6 +39,8 @@ BUILTIN: Mapping[tuple[str, str], str] = {
     ("step", "quantize_dynamic"): "lepton_compress.compress.quantize_dynamic:quantize_dynamic",
     ("step", "quantize_weights"): "lepton_compress.compress.quantize_weights:quantize_weights",
     ("step", "float16"): "lepton_compress.compress.float16:float16",
+    ("step", "restore"): "lepton_compress.compress.restore:restore",
+    ("step", "restore_graph"): "lepton_compress.compress.restore:restore_graph",
     ("step", "bfloat16"): "lepton_compress.compress.bfloat16:bfloat16",
     ("exporter", "onnx"): "lepton_compress.export.onnx:export_onnx",
     ("exporter", "litert"): "lepton_compress.export.litert:export_litert",

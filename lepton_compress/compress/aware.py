@@ -36,6 +36,7 @@ from lepton_compress.compress.fake_quantization import (
 from lepton_compress.compress.observed import Observed
 from lepton_compress.compress.placement import Placement, TracedLayer, place, tensor_of
 from lepton_compress.compress.prepare import prepare
+from lepton_compress.compress.processor import Decision
 from lepton_compress.compress.quantize import Quantize
 from lepton_compress.compress.traced import Traced, match, trace, varied
 from lepton_compress.compress.training import (
@@ -50,6 +51,8 @@ from lepton_compress.load.forms import call, duplicate, flatten
 from lepton_compress.provenance import cpu
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from lepton_compress.compress.quantize_aware import QuantizeAware
     from lepton_compress.compress.training import Loss
 
@@ -60,7 +63,7 @@ _FITTED = ("Conv", "Gemm", "MatMul")
 
 @dataclass(frozen=True)
 class Network:
-    """A traced module under fake quantisation.
+    """A traced module under fake quantisation; its tensors are those of the trace.
 
     Attributes:
         graph: it, ready to be trained.
@@ -72,6 +75,29 @@ class Network:
     ranges: dict[str, ActivationRange]
     layers: dict[str, Layer]
 
+    def freeze(self, frozen: bool = True) -> None:
+        """Keep the statistics of batch normalisation and observed ranges as they are, or not."""
+        for layer in self.layers.values():
+            layer.frozen = frozen
+        for held in self.ranges.values():
+            held.frozen = frozen
+
+
+@dataclass(frozen=True)
+class Decided:
+    """What is settled before training, and stays.
+
+    Attributes:
+        given: as a quantiser without training would be told it.
+    """
+
+    traced: Traced
+    placement: Placement
+    given: Quantize
+    kind: Decision
+    saturating: Decision
+    bits: Decision
+
 
 def quantize(model: Model, params: QuantizeAware, context: StepContext) -> StepOutcome:
     """Train a module for int8 and give its quantised graph.
@@ -81,44 +107,74 @@ def quantize(model: Model, params: QuantizeAware, context: StepContext) -> StepO
             that are not there, `keep` names no node, or the data do not fit.
         LeptonError: the loss is no longer finite.
     """
-    if context.lower is None:
-        raise PluginError("the context has no `lower`", where=f"step {STEP}")
     loss, notes = _loss(params, context)
+    decided = decide(model, params, context)
+    if isinstance(decided, StepOutcome):
+        return decided
+    with deterministic(context.seed, context.threads):
+        network = build(decided, params, context)
+        trained = train(
+            network.graph,
+            context.data.train.named([spec.name for spec in model.inputs]),
+            loss,
+            Schedule(**params.model_dump(include=set(Schedule.__dataclass_fields__))),
+            observer=context.observer,
+            label="training",
+            told=lambda done: network.freeze(done >= 1 - params.freeze),
+        )
+    return carried(model, decided, network, params, context, trained, notes)
+
+
+def decide(model: Model, params: QuantizeAware, context: StepContext) -> Decided | StepOutcome:
+    """Trace a module and settle where its artifact will round; an outcome that changes nothing if
+    there is nothing to round.
+
+    Raises:
+        InputError: as `quantize`, but for the loss.
+    """
     kind = processor.activations(params.activations, cpu())
     saturating = processor.saturates(params.saturating, cpu())
     bits = processor.weight_bits(params.weight_bits, saturating=saturating.value)
-    names = [spec.name for spec in model.inputs]
     given = Quantize(
         activations=params.activations, per_channel=params.per_channel, keep=params.keep
     )
-    split = context.data.calibration.named(names)
+    split = _calibration(model, context)
     traced = trace(model, split, STEP)
     placement = _placement(model, traced, split, given, context)
     if not placement.layers:
         reason = f"the graph has none of {', '.join(_FITTED)} whose weights can be trained"
         left = account.left_in_float(placement.reasons)
         return StepOutcome(model, changed=False, notes=(reason, *left))
-    with deterministic(context.seed, context.threads):
-        network = _build(traced, placement, split, params, bits.value, context)
-        trained = train(
-            network.graph,
-            context.data.train.named(names),
-            loss,
-            Schedule(**params.model_dump(include=set(Schedule.__dataclass_fields__))),
-            observer=context.observer,
-            label="training",
-            told=_freezing(network, params.freeze),
-        )
+    return Decided(traced, placement, given, kind, saturating, bits)
+
+
+def carried(
+    model: Model,
+    decided: Decided,
+    network: Network,
+    params: QuantizeAware,
+    context: StepContext,
+    trained: dict[str, Any],
+    notes: tuple[str, ...],
+) -> StepOutcome:
+    """The quantised graph of a network that was trained, with its ranges and integers.
+
+    Args:
+        model: what was traced; its weights may be the trained ones or older.
+        trained: statistics of the training.
+    """
+    traced, placement, bits = decided.traced, decided.placement, decided.bits
+    split = _calibration(model, context)
     result = duplicate(model)
     traced.store(result.value)
-    ready = prepare(context.lower(result), split, params.keep, STEP)
+    ready = prepare(_lower(context)(result), split, params.keep, STEP)
     carried = trained_graph.carry(
         ready.model,
         placement,
         {name: each.step() for name, each in network.ranges.items()},
         network.layers,
-        given,
-        kind.value,
+        decided.given,
+        decided.kind.value,
         bits.value,
     )
     seen = _seen(ready.model, split, placement, params, context)
@@ -126,27 +182,39 @@ def quantize(model: Model, params: QuantizeAware, context: StepContext) -> StepO
         "calibration": params.ranges,
         "rounding": "trained",
         "calibration_samples": seen.samples,
-        "activations": kind.told(),
+        "activations": decided.kind.told(),
         "symmetric": False,
         "weight_bits": bits.told(),
-        "saturating": saturating.told(),
+        "saturating": decided.saturating.told(),
         "training": trained,
         "trained_layers": len(network.layers),
         "trained_ranges": len(network.ranges),
     }
     notes += ready.notes
-    if saturating.value and bits.value == 8:
+    if decided.saturating.value and bits.value == 8:
         found = saturation.check(carried.model, split, 16, context.observer)
         statistics["saturation"] = asdict(found)
         notes += (found.told(8),)
     calibrated = Calibration(params.ranges, seen.samples, carried.ranges, seen.seen, seen.constant)
     reasons = static_int8.reasons(account.weighted(ready.model.value), ()) | placement.reasons
-    statistics |= static_int8.describe(ready.model, carried.model, calibrated, reasons, kind.value)
+    statistics |= static_int8.describe(
+        ready.model, carried.model, calibrated, reasons, decided.kind.value
+    )
     statistics["output_sqnr_db"] = account.output_noise(ready.model, carried.model, split)
     statistics["artifact"] = _closeness(network.graph, carried.model, split)
     notes += tuple(account.left_in_float({**placement.reasons, **statistics["weighted"]["float"]}))
     made = Model("graph", carried.model.value, model.inputs, carried.model.outputs)
     return StepOutcome(made, changed=True, statistics=statistics, notes=notes)
+
+
+def _calibration(model: Model, context: StepContext) -> Split:
+    return context.data.calibration.named([spec.name for spec in model.inputs])
+
+
+def _lower(context: StepContext) -> Callable[[Model], Model]:
+    if context.lower is None:
+        raise PluginError("the context has no `lower`", where=f"step {STEP}")
+    return context.lower
 
 
 def _loss(params: QuantizeAware, context: StepContext) -> tuple[Loss, tuple[str, ...]]:
@@ -165,28 +233,21 @@ def _loss(params: QuantizeAware, context: StepContext) -> tuple[Loss, tuple[str,
 def _placement(
     model: Model, traced: Traced, split: Split, given: Quantize, context: StepContext
 ) -> Placement:
-    assert context.lower is not None  # noqa: S101 - checked by the caller
     other = varied(model, context.seed)
-    lowered = prepare(context.lower(other), split, given.keep, STEP).model
+    lowered = prepare(_lower(context)(other), split, given.keep, STEP).model
     traced.load(other.value)
     matched = match(traced, lowered, split)
     traced.load(model.value)
     return place(traced, lowered, matched, given)
 
 
-def _build(
-    traced: Traced,
-    placement: Placement,
-    split: Split,
-    params: QuantizeAware,
-    bits: int,
-    context: StepContext,
-) -> Network:
+def build(decided: Decided, params: QuantizeAware, context: StepContext) -> Network:
     """Put fake quantisation in. The first ranges are those of least squared error on the
     calibration data, for ranges that follow batches all values seen."""
     learned = params.ranges == "learned"
+    traced, placement, bits = decided.traced, decided.placement, decided.bits.value
     graph, nodes = traced.graph, traced.graph.graph
-    first = _first_ranges(traced, placement, split, params, context)
+    first = _first_ranges(decided, params, context)
     layers: dict[str, Layer] = {}
     stands: dict[torch.fx.Node, torch.fx.Node] = {}
     for name, found in placement.layers.items():
@@ -222,12 +283,9 @@ def _insert(graph: torch.fx.GraphModule, part: nn.Module, after: Any, given: Any
 
 
 def _first_ranges(
-    traced: Traced,
-    placement: Placement,
-    split: Split,
-    params: QuantizeAware,
-    context: StepContext,
+    decided: Decided, params: QuantizeAware, context: StepContext
 ) -> dict[str, tuple[float, float]]:
+    traced, placement = decided.traced, decided.placement
     observed = {name: Observed() for name in placement.values}
     wanted = {node: name for name, node in placement.values.items()}
     learned = params.ranges == "learned"
@@ -243,6 +301,7 @@ def _first_ranges(
     traced.graph.eval()
     watch = Watch(traced.graph)
     places = [str(node.target) for node in traced.graph.graph.nodes if node.op == "placeholder"]
+    split = context.data.calibration.named(places)
     with torch.no_grad():
         for feeds in split.batches(_BATCH, params.samples):
             given = [torch.from_numpy(feeds[name].copy()) for name in places]
@@ -280,19 +339,6 @@ def _layer(
     folded = weight if norm is None else scaled(weight, norm.factor())
     step = WeightStep(folded, bits, per_channel=per_channel, learned=learned)
     return Layer(compute, weight, bias, norm, step)
-
-
-def _freezing(network: Network, share: float) -> Any:
-    """Told how much of the training is done, it fixes statistics and ranges for the last part."""
-
-    def told(done: float) -> None:
-        frozen = done >= 1 - share
-        for layer in network.layers.values():
-            layer.frozen = frozen
-        for held in network.ranges.values():
-            held.frozen = frozen
-
-    return told
 
 
 def _seen(

@@ -51,6 +51,15 @@ class Traced:
             if name in self.tensors:
                 self.tensors[name].copy_(held)
 
+    def adopt(self, module: nn.Module) -> None:
+        """Compute with the parameters and buffers of a module themselves, so that what trains the
+        module trains this."""
+        for name, held in _tensors(module).items():
+            if name in self.tensors:
+                owner, _, leaf = name.rpartition(".")
+                setattr(self.graph.get_submodule(owner), leaf, held)
+                self.tensors[name] = held
+
     @torch.no_grad()
     def store(self, module: nn.Module) -> None:
         """Put the tensors' values into a module."""

@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from lepton_compress.artifacts import Model, StepOutcome
 from lepton_compress.compress import aware, trained_graph
-from lepton_compress.compress.aware import Network
+from lepton_compress.compress.aware import Decided, Network
 from lepton_compress.compress.placement import Placement, rounded
 from lepton_compress.errors import InputError, LeptonError, PluginError
 from lepton_compress.export.lower import lower
@@ -150,15 +150,15 @@ class Ran:
 def trained(net: str) -> Ran:
     """A step's outcome, with the network that it trained inside."""
     made: list[tuple[Network, Placement]] = []
-    build = aware._build
+    build = aware.build
 
-    def kept(traced: Any, placement: Placement, *given: Any) -> Network:
-        made.append((build(traced, placement, *given), placement))
+    def kept(decided: Decided, *given: Any) -> Network:
+        made.append((build(decided, *given), decided.placement))
         return made[-1][0]
 
     factory, parameters = NETS[net]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(aware, "_build", kept)
+        patch.setattr(aware, "build", kept)
         outcome = apply("quantize_aware", model_of(factory), DATA, **{**FAST, **parameters})
     return Ran(outcome, *made[0])
 
