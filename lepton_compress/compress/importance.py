@@ -24,8 +24,8 @@ def by_magnitude(
     module: nn.Module, groups: Sequence[Group], power: int
 ) -> tuple[list[Group], dict[str, str]]:
     """Rated by the sum of `|w|^power` over all weights that make, scale or read a channel, relative
-    to the group's mean (Li et al., "Pruning Filters for Efficient ConvNets", 2017, for a layer; Fang
-    et al., "DepGraph", 2023, for a group)."""
+    to the group's mean (Li et al., "Pruning Filters for Efficient ConvNets", 2017, for a layer;
+    Fang et al., "DepGraph", 2023, for a group)."""
 
     def criterion(part: Part) -> Tensor:
         return _over(part.members, lambda m: _weights(module, m).abs() ** power, _is_weight(module))
