@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from torch.optim import Optimizer
 
     from lepton_compress.compress.aware import Decided, Network
-    from lepton_compress.compress.prune import Found, Prune
+    from lepton_compress.compress.channels import Example, Group
+    from lepton_compress.compress.prune import Prune
 
 
 class TrainingSession:
@@ -202,13 +203,13 @@ class TrainingSession:
         return lower.lower(model, self.data.calibration)
 
     def _prune(self, share: float, optimizers: tuple[Optimizer, ...]) -> None:
-        from lepton_compress.compress import channels, prune
+        from lepton_compress.compress import channels
         from lepton_compress.during_training.narrowing import at_rest, narrow
 
         params = self.settings.prune
         assert params is not None  # noqa: S101 - there are no portions without
         with at_rest(self.module):
-            found = prune.find(self._model, params, self._context)
+            found = _found(self._model, params, self._context)
             if self._widths is None:
                 self._widths = self._plan(found, params)
             kept = {
@@ -225,11 +226,11 @@ class TrainingSession:
         self.statistics["macs"][1] = cost["macs"]
         self.statistics["parameters"][1] = cost["parameters"]
 
-    def _plan(self, found: Found, params: Prune) -> dict[str, tuple[int, int]]:
+    def _plan(self, found: _Found, params: Prune) -> dict[str, tuple[int, int]]:
         """Group to its width and how wide it shall be in the end."""
         from lepton_compress.compress import channels, prune
 
-        kept = prune.choose(self._model, found, params, self._context)
+        kept = prune._choose(self._model, found.example, found.groups, params, self._context)
         widths = {each.layer: (each.width, len(kept[each.layer])) for each in found.groups}
         if all(before == after for before, after in widths.values()):
             raise InputError("nothing can be pruned", where=f"{WHERE}: prune")
@@ -290,6 +291,24 @@ class TrainingSession:
         due = [*self.settings.portions]
         due += [self.settings.round_at + 1] if self.settings.aware else []
         return max(due) if max(due) > self.updates else 0
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What can be pruned as the module is now, rated anew."""
+
+    groups: list[Group]
+    example: Example
+    notes: list[str]
+
+
+def _found(model: Model, params: Prune, context: StepContext) -> _Found:
+    from lepton_compress.compress import channels
+
+    names = [spec.name for spec in model.inputs]
+    example = next(context.data.calibration.named(names).batches(2))
+    groups, notes = channels.find_groups(model.value, example, set(params.keep))
+    return _Found(groups, example, notes)
 
 
 def _width(before: int, after: int, share: float) -> int:

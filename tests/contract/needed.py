@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import tempfile
 import wave
 from pathlib import Path
 from typing import Any
@@ -65,7 +66,36 @@ def of_kind(kind: str) -> list[str]:
 
 def parameters(kind: str, name: str) -> Params:
     """The defaults, with what is needed."""
-    return registry.get(kind, name).params.model_validate(PARAMETERS.get((kind, name), {}))
+    given = PARAMETERS.get((kind, name), {})
+    if name in ("restore", "restore_graph"):
+        given = {"folder": str(_session().parent / name)}
+    return registry.get(kind, name).params.model_validate(given)
+
+
+@functools.cache
+def _session() -> Path:
+    """A folder for each form of model that a training session has saved."""
+    import torch
+
+    from lepton_compress.during_training.session import TrainingSession
+
+    folder = Path(tempfile.mkdtemp()) / "restore"
+    for name, asked in (
+        ("restore", {"prune": {"ratio": "50 %", "begin": "0 %", "end": "0 %", "times": 1}}),
+        ("restore_graph", {"quantize_aware": {"begin": "0 %"}}),
+    ):
+        model = copy.deepcopy(_trained())
+        optimizer = torch.optim.SGD(model.parameters(), 1e-3)
+        with TrainingSession(
+            model, data=splits(), updates=2, outputs=("scores",), threads=1, **asked
+        ) as session:
+            for rows in torch.from_numpy(splits()["train"][0]).split(8)[:2]:
+                optimizer.zero_grad()
+                model(rows).square().mean().backward()
+                optimizer.step()
+                session.update(optimizer)
+        session.save(folder.parent / name)
+    return folder
 
 
 def files(folder: Path) -> Path:
