@@ -82,6 +82,7 @@ STAGES = {
     # It brings old results up to date, which lack what follows from the rest.
     "report": {"report", "front", "outcomes", "readings"},
 }
+STAGES["compress"].add("load.narrow")
 STAGES["export"].add("targets.frames")
 STAGES["preprocess"] |= {"export.comparable", "export.unrounded", "targets.frames"}
 STAGES["profile"].add("targets.frames")
@@ -126,7 +127,14 @@ IMPLEMENTATIONS = {
     "preprocess.pixels": {"numpy"},
     "preprocess.probabilities": {"numpy", "scipy"},
     "preprocess.surrounded": {"onnx"},
-    "compress.channels": {"torch", "torch_pruning"},
+    "compress.channels": {"torch"},
+    "compress.cutting": {"torch"},
+    "compress.heads": {"torch"},
+    "compress.importance": {"torch"},
+    "compress.stand_ins": {"torch"},
+    "compress.tracing": {"torch", "torch_pruning"},
+    "compress.trying": {"torch"},
+    "load.narrow": {"torch"},
     "compress.absorb": {"onnx"},
     "compress.account": {"numpy", "onnx"},
     "compress.attention": {"numpy", "onnx"},

@@ -234,15 +234,15 @@ class TestCost:
 
 
 def test_many_layers_take_few_trials(monkeypatch: pytest.MonkeyPatch) -> None:
-    from lepton_compress.compress import channels
+    from lepton_compress.compress import channels, trying
 
-    traced, trace = [], channels._trace
+    traced, trace = [], trying.Trial._fault
 
     def counted(*given: Any) -> Any:
         traced.append(1)
         return trace(*given)
 
-    monkeypatch.setattr(channels, "_trace", counted)
+    monkeypatch.setattr(trying.Trial, "_fault", counted)
 
     class Deep(nn.Module):
         def __init__(self) -> None:
