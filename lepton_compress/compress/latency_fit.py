@@ -3,10 +3,11 @@
 Layers alone do not add up: a call costs something by itself, neighbours are fused or need another
 layout, and activations that no layer makes take time too. So the time of a net is taken to be
 
-    a + b * sum of its layers' times + c * elements that its operators make,   a, b, c >= 0,
+    a + b * its convolutions + c * its other layers + d * elements that its operators make
 
-fitted to whole nets that were measured (non-negative least squares, Lawson and Hanson, "Solving
-Least Squares Problems", 1974, chapter 23), those near to where the answer is wanted above all.
+with none of the four below zero, fitted to whole nets that were measured (non-negative least
+squares, Lawson and Hanson, "Solving Least Squares Problems", 1974, chapter 23), those near to where
+the answer is wanted above all. Where the nets do not tell, layers count as they were measured.
 """
 
 from __future__ import annotations
@@ -18,42 +19,53 @@ import numpy as np
 
 NEAR = 0.05
 """A net whose time is off by so much counts half of one that is right where it is wanted."""
+PRIOR = 0.03
+"""What the layers' own times count beside a net."""
 
 
 @dataclass(frozen=True)
-class Known:
-    """A net: the sum of its layers' times and its elements, both as shares of the whole net's, and
-    its time as a share of the whole net's."""
+class Features:
+    """Of a net, as shares of the whole net's time: what its convolutions and its other layers take
+    alone; and the elements that its operators make, as a share of the whole net's."""
 
-    layers: float
+    convolutions: float
+    others: float
     elements: float
-    time: float
+
+    def row(self) -> list[float]:
+        return [1.0, self.convolutions, self.others, self.elements]
 
 
 @dataclass(frozen=True)
 class Fit:
     """What tells the time of a net, as a share of the whole net's."""
 
-    call: float
-    layers: float
-    elements: float
+    factors: tuple[float, float, float, float]
 
-    def time(self, layers: float, elements: float) -> float:
-        """Of a net with such layers and elements, as in `Known`."""
-        return self.call + self.layers * layers + self.elements * elements
+    def time(self, net: Features) -> float:
+        """Of a net."""
+        return float(np.dot(self.factors, net.row()))
 
 
-def fit(known: Sequence[Known], wanted: float) -> Fit:
+def fit(known: Sequence[tuple[Features, float]], wanted: float) -> Fit:
     """The fit to measured nets.
 
     Args:
-        known: at least two, the whole net among them.
+        known: nets and their times, the whole net with its 1 first.
         wanted: the time near which it is to hold best.
     """
     from scipy.optimize import nnls
 
-    rows = np.array([[1.0, each.layers, each.elements] for each in known])
-    times = np.array([each.time for each in known])
-    weights = 1 / (times * (NEAR + np.abs(times - wanted)))
-    found, _ = nnls(rows * weights[:, None], times * weights)
-    return Fit(*(float(each) for each in found))
+    rows = np.array([net.row() for net, _ in known])
+    times = np.array([time for _, time in known])
+    weights = NEAR / (times * (NEAR + np.abs(times - wanted)))
+    whole = known[0][0]
+    rest = max(0.0, 1 - whole.convolutions - whole.others)
+    before = np.array([rest / 2, 1.0, 1.0, rest / 2])
+    scale = PRIOR * np.diag(np.maximum(rows[0], PRIOR))
+    found, _ = nnls(
+        np.concatenate([rows * weights[:, None], scale]),
+        np.concatenate([times * weights, scale @ before]),
+    )
+    a, b, c, d = (float(each) for each in found)
+    return Fit((a, b, c, d))

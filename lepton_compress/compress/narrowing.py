@@ -12,7 +12,7 @@ from lepton_compress.artifacts import Model, Progress
 from lepton_compress.compress import channels, layer_shapes
 from lepton_compress.compress.groups import CEILING, Group, choose
 from lepton_compress.compress.pruning_budget import Limit
-from lepton_compress.compress.width_search import Widths, greedy
+from lepton_compress.compress.width_search import Widths
 from lepton_compress.errors import InputError
 from lepton_compress.load.forms import duplicate
 
@@ -81,26 +81,12 @@ class Narrowing:
         group = next(each for each in self.groups if each.layer == name)
         return float(sum(sorted(group.importance)[: group.width - width]))
 
-    def path(
-        self,
-        scope: str,
-        loss: Callable[[str, int], float],
-        cost: Callable[[Widths], float],
-        names: Iterable[str],
-    ) -> list[dict[str, int]]:
-        """Nets from the whole one to the narrowest, each within those before it.
-
-        Args:
-            scope: `local` takes the same share of each group; otherwise groups compete by what they
-                lose for what they save.
-            names: the groups whose cost is known; others stay whole.
-        """
-        if scope != "local":
-            options = self.options
-            return greedy({name: options[name] for name in names}, loss, cost)
+    def even(self, names: Iterable[str]) -> list[dict[str, int]]:
+        """Nets from the whole one to the narrowest that take the same share of each group; those
+        that are not named stay whole."""
         found: list[dict[str, int]] = []
         for ratio in np.linspace(0, 1, _RATIOS):
-            kept = choose(self.groups, float(ratio), scope, self.round_to)
+            kept = choose(self.groups, float(ratio), "local", self.round_to)
             widths = {name: len(kept[name]) for name in names}
             if not found or widths != found[-1]:
                 found.append(widths)

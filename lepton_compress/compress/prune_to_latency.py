@@ -4,7 +4,7 @@ correct it, and what is chosen was measured."""
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -12,11 +12,12 @@ import numpy as np
 
 from lepton_compress.artifacts import Json, Model, Place, Split, StepContext
 from lepton_compress.compress import latency_table
-from lepton_compress.compress.latency_fit import Fit, Known, fit
+from lepton_compress.compress.latency_fit import Features, Fit, fit
+from lepton_compress.compress.layer_shapes import CONVOLUTIONS, Sizes
 from lepton_compress.compress.narrowing import Narrowing
 from lepton_compress.compress.pruning_budget import Budget
 from lepton_compress.compress.race import Timing, race
-from lepton_compress.compress.width_search import Widths
+from lepton_compress.compress.width_search import Widths, greedy
 from lepton_compress.errors import InputError
 from lepton_compress.units import show_seconds
 
@@ -25,10 +26,11 @@ if TYPE_CHECKING:
 
 _HERE = Place("here", "onnxruntime-cpu", 1, 1)
 """Where a library call names no target."""
-_NETS = 5
+_NETS = 6
 """Nets that are exported and measured in search of the widest within the budget, at most."""
-_CLOSE = 0.95
+_CLOSE = 0.93
 """A net that takes at least this share of what is allowed is wide enough."""
+_AGREES = 0.1
 
 
 @dataclass(frozen=True)
@@ -43,16 +45,21 @@ class Found:
 
 @dataclass(frozen=True)
 class _Net:
-    """A measured net: its place on the path, and its time as a share of the whole net's, as
-    predicted before it was measured and as measured."""
+    """A net, and its time as a share of the whole net's: as predicted before it was measured, and
+    as measured."""
 
-    place: int
+    widths: Widths
     predicted: float
     timing: Timing
 
     @property
     def measured(self) -> float:
         return self.timing.ratio
+
+    @property
+    def agrees(self) -> bool:
+        """Whether the prediction was right."""
+        return abs(self.predicted / self.measured - 1) <= _AGREES
 
 
 @dataclass
@@ -64,32 +71,49 @@ class _Search:
     one: Example
     whole: Model
     table: latency_table.Table
-    path: list[dict[str, int]]
-    layers: Callable[[Widths], float]
-    elements: Callable[[Widths], float]
+    sizes: Sizes
+    scope: str
+    loss: Callable[[str, int], float]
     nets: list[_Net] = field(default_factory=list)
     seconds: float = 0.0
+    _known: dict[tuple[tuple[str, int], ...], Features] = field(default_factory=dict)
 
-    def known(self, nets: Sequence[_Net]) -> list[Known]:
-        """The whole net and these, for a fit."""
-        rest = (Known(*self.features(self.path[each.place]), each.measured) for each in nets)
-        return [Known(1.0, 1.0, 1.0), *rest]
+    def features(self, widths: Widths) -> Features:
+        """What the time of a net is told by."""
+        mark = tuple(widths.items())
+        if mark not in self._known:
+            convolutions = others = 0.0
+            for each in self.sizes.layers(widths):
+                if each.kind in CONVOLUTIONS:
+                    convolutions += self.table.time(each)
+                else:
+                    others += self.table.time(each)
+            elements = self.sizes.elements(widths) / self.sizes.seen.elements
+            self._known[mark] = Features(convolutions, others, elements)
+        return self._known[mark]
 
-    def features(self, widths: Widths) -> tuple[float, float]:
-        """The layers' sum and the elements of a net, as shares of the whole one's."""
-        first = self.path[0]
-        # Layers that take nothing measurable leave it all to the elements.
-        whole = self.layers(first) or 1.0
-        return self.layers(widths) / whole, self.elements(widths) / self.elements(first)
+    def fitted(self, nets: Sequence[_Net], wanted: float) -> Fit:
+        """To the whole net and these."""
+        known = [(self.features(self.sizes.whole), 1.0)]
+        return fit(
+            [*known, *((self.features(each.widths), each.measured) for each in nets)], wanted
+        )
 
-    def predict(self, made: Fit, place: int) -> float:
-        return made.time(*self.features(self.path[place]))
+    def path(self, wanted: float, options: Mapping[str, Sequence[int]]) -> list[dict[str, int]]:
+        """Ever narrower nets, by what the nets so far tell of the cost."""
+        made = self.fitted(self.nets, wanted)
+        if self.scope == "local":
+            return self.narrowing.even(options)
+        return greedy(options, self.loss, lambda widths: made.time(self.features(widths)))
 
-    def measure(self, place: int, predicted: float) -> _Net:
+    def lost(self, widths: Widths) -> float:
+        return sum(self.loss(name, width) for name, width in widths.items())
+
+    def measure(self, widths: Widths, predicted: float) -> _Net:
         """Export a net and time it in turns with the whole one."""
         observer = self.context.observer
         with observer.work(f"timing net {len(self.nets) + 1} on {self.place.name}"):
-            lowered = _lower(self.context, self.narrowing.cut(self.path[place]))
+            lowered = _lower(self.context, self.narrowing.cut(widths))
             timed = race(
                 {"whole": self.whole.value, "net": lowered.value},
                 self.one,
@@ -98,7 +122,7 @@ class _Search:
                 seed=self.context.seed,
             )
         self.seconds = timed["whole"].seconds
-        net = _Net(place, predicted, timed["net"])
+        net = _Net(widths, predicted, timed["net"])
         self.nets.append(net)
         return net
 
@@ -123,8 +147,8 @@ def search(
             is surely slower than asked; what can be reached is named.
     """
     state = _prepared(narrowing, budget, context, scope, loss)
-    last = len(state.path) - 1
-    narrowest = state.measure(last, state.layers(state.path[last]) / state.layers(state.path[0]))
+    end = narrowing.narrowest(scope, state.sizes.whole)
+    narrowest = state.measure(end, state.fitted([], 1.0).time(state.features(end)))
     share = budget.limit.share_of(state.seconds)
     if share >= 1:
         raise InputError(
@@ -146,31 +170,53 @@ def search(
 
 
 def _close_in(state: _Search, share: float) -> None:
-    """Measure nets on the path until the widest within the budget is known, or nearly so."""
-    fails, meets = 0, len(state.path) - 1
+    """Measure nets until the widest within the budget is known, or nearly so."""
+    options = {name: state.narrowing.options[name] for name in state.sizes.whole}
+    while len(state.nets) <= _NETS:
+        path = state.path(share, options)
+        fails, meets = _bracket(state, path, share)
+        if len(state.nets) > _NETS or _settled(state, share) or state.scope == "local":
+            return
+        # The step between the two is too large: its group stays, the others go on.
+        (stays,) = (name for name in path[fails] if path[fails][name] != path[meets][name])
+        options = {
+            name: [each for each in widths if each <= path[fails][name]]
+            for name, widths in options.items()
+        }
+        options[stays] = [path[fails][stays]]
+        if all(len(each) == 1 for each in options.values()):
+            return
+
+
+def _bracket(state: _Search, path: list[dict[str, int]], share: float) -> tuple[int, int]:
+    """Places on a path next to each other, of which the first net is beyond the budget and the
+    second within it; or what is known of them when enough was measured."""
+    fails, meets = 0, len(path) - 1
     while meets - fails > 1 and len(state.nets) <= _NETS:
-        made = fit(state.known(state.nets), share)
+        made = state.fitted(state.nets, share)
         places = range(fails + 1, meets)
-        times = [state.predict(made, each) for each in places]
+        times = [made.time(state.features(path[each])) for each in places]
         at = next((at for at, time in enumerate(times) if time <= share), len(times) - 1)
-        net = state.measure(places[at], times[at])
-        place = net.place
-        if net.measured <= share:
-            meets = place
-            if net.measured >= _CLOSE * share:
-                return
+        net = state.measure(path[places[at]], times[at])
+        if net.measured > share:
+            fails = places[at]
         else:
-            fails = place
+            meets = places[at]
+            if _settled(state, share):
+                break
+    return fails, meets
+
+
+def _settled(state: _Search, share: float) -> bool:
+    """Whether a net is as wide as the budget allows, and was predicted well."""
+    return any(_CLOSE * share <= net.measured <= share and net.agrees for net in state.nets)
 
 
 def _chosen(state: _Search, share: float) -> Found:
-    """The widest net that was measured to be within the budget; else the fastest."""
+    """The net that loses least of those that were measured to be within the budget; else the
+    fastest."""
     good = [net for net in state.nets if net.measured <= share]
-    net = min(good, key=lambda net: net.place) if good else _fastest(state.nets)
-    if net is state.nets[0]:
-        # It was measured before there was anything to predict by.
-        made = fit(state.known(state.nets[1:] or state.nets), share)
-        net = dataclasses.replace(net, predicted=state.predict(made, net.place))
+    net = min(good, key=lambda net: state.lost(net.widths)) if good else _fastest(state.nets)
     low, high = net.timing.interval
     said = (
         f"{net.measured:.2f}x ({low:.2f} to {high:.2f}) of the time on {state.place.name} "
@@ -191,7 +237,7 @@ def _chosen(state: _Search, share: float) -> Found:
         ],
     }
     unmet = "" if good else f"the latency is not met: {said}"
-    return Found(state.path[net.place], statistics, said, unmet)
+    return Found(dict(net.widths), statistics, said, unmet)
 
 
 def _fastest(nets: Sequence[_Net]) -> _Net:
@@ -232,19 +278,7 @@ def _prepared(
     about = {"target": dataclasses.asdict(place), "layers": sorted(grids)}
     table = latency_table.Table.from_json(context.remembered("layer latency", about, build))
 
-    def layers(widths: Widths) -> float:
-        return sum(table.time(each) for each in sizes.layers(widths))
-
-    # A tenth of the time is taken to go with the elements until whole nets tell.
-    first = layers(sizes.whole) or 1.0
-
-    def cost(widths: Widths) -> float:
-        return layers(widths) / first + 0.1 * sizes.elements(widths) / sizes.seen.elements
-
-    path = narrowing.path(scope, loss, cost, sizes.whole)
-    return _Search(
-        narrowing, budget, context, place, one, whole, table, path, layers, sizes.elements
-    )
+    return _Search(narrowing, budget, context, place, one, whole, table, sizes, scope, loss)
 
 
 def place_of(budget: Budget, context: StepContext) -> Place:

@@ -15,7 +15,7 @@ from lepton_compress.compress.narrowing import Narrowing, search
 from lepton_compress.compress.prune import Prune
 from lepton_compress.compress.pruning_sensitivity import RATIOS, SAMPLES, Curve, Loss
 from lepton_compress.compress.trial import Judge
-from lepton_compress.compress.width_search import Widths, within
+from lepton_compress.compress.width_search import Widths, greedy, within
 
 if TYPE_CHECKING:
     from lepton_compress.compress.channels import Example, Group
@@ -156,13 +156,13 @@ def _along(
         def share(widths: Widths) -> float:
             return sum(widths.values()) / whole
 
-        path = narrowing.path(params.scope, loss, share, options)
+        path = greedy(options, loss, share)
         place, _ = within(path, share, 1 - params.ratio)
         return narrowing.kept(path[place])
     assert params.to is not None  # noqa: S101 - there is a budget where there is no ratio
     one = {name: array[:1] for name, array in narrowing.example.items()}
     sizes = narrowing.sizes(one)
-    path = narrowing.path(params.scope, loss, sizes.macs, sizes.whole)
+    path = greedy({name: options[name] for name in sizes.whole}, loss, sizes.macs)
     candidates = [functools.partial(narrowing.kept, widths) for widths in path]
     with context.observer.work("searching", None) as progress:
         return search(narrowing, params.to.limit, candidates, progress)
