@@ -186,6 +186,7 @@ class StepContext:
             graph; raises InputError where it cannot be exported.
         scratch: where a step that works on large graphs writes the files of their tensors.
         untimed: names of the recipe's other targets, which run no graph on this machine.
+        multiple: of widths, what leaves nothing idle on any of the recipe's targets.
     """
 
     data: Dataset
@@ -199,6 +200,7 @@ class StepContext:
     lower: Callable[[Model], Model] | None = None
     scratch: Path | None = None
     untimed: tuple[str, ...] = ()
+    multiple: int = 8
 
 
 @dataclass(frozen=True)

@@ -86,6 +86,11 @@ class Params(BaseModel):
         return ()
 
     @property
+    def aligns(self) -> bool:
+        """Whether a step with these parameters makes layers as wide as the targets like it."""
+        return False
+
+    @property
     def narrows(self) -> bool:
         """Whether an exporter with these parameters rounds weights that the graph does not."""
         return False

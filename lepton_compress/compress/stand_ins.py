@@ -18,7 +18,7 @@ GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
 
 
 class Recurrent(nn.Module):
-    """In place of a recurrent layer: a dense one for each of its own, `mix_{layer}_{direction}`."""
+    """In place of a recurrent layer: a dense one for each inside, `mix_{layer}_{direction}`."""
 
     def __init__(self, layer: nn.RNNBase) -> None:
         super().__init__()

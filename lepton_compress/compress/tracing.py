@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     Example = Mapping[str, np.ndarray]
 
-_ROOTS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
+_ROOTS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear, nn.Embedding)
 _OWN = Path(torch.__file__).parent, Path(torch_pruning.__file__).parent, Path(__file__).parent
 
 
