@@ -192,6 +192,7 @@ class StepContext:
         metric_mark: changes when the metric does.
         remember: keeps a JSON value for the next run by a label and what determines it beside the
             model; made by `remembered`.
+        multiple: of widths, what leaves nothing idle on any of the recipe's targets.
     """
 
     data: Dataset
@@ -205,6 +206,7 @@ class StepContext:
     lower: Callable[[Model], Model] | None = None
     scratch: Path | None = None
     untimed: tuple[str, ...] = ()
+    multiple: int = 8
     remember: Remember | None = None
     metric_mark: str = ""
 

@@ -12,6 +12,7 @@ import dataclasses
 import functools
 import json
 import logging
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -117,6 +118,7 @@ def _stepped(job: Job, node: Node, step: StepUse, place: tuple[str | int, ...]) 
         # Steps choose by it, and sums differ in their last bits from one to the next.
         processor=[cpu()["machine"], cpu()["extensions"]],
         **(_measured_by(job) if plugin.measures and step.bound().measured else {}),
+        **({"multiple": multiple(job)} if step.bound().aligns else {}),
         **lowering,
     )
     return Node(mark, form, node, step, place)
@@ -129,6 +131,12 @@ def places(job: Job) -> tuple[Place, ...]:
         for each in job.recipe.targets
         if _runs_graphs(each)
     )
+
+
+def multiple(job: Job) -> int:
+    """What widths are a multiple of so that no target has anything idle; 8 where none says."""
+    told = [each.channels_multiple for each in job.recipe.targets]
+    return math.lcm(*(each for each in told if each)) if any(told) else 8
 
 
 def _untimed(job: Job) -> tuple[str, ...]:
@@ -232,6 +240,7 @@ class Branches:
             folder=self.job.source.folder,
             lower=lambda model: self._lower(model).model,
             untimed=_untimed(self.job),
+            multiple=multiple(self.job),
             remember=remember,
             metric_mark=self.job.metrics[0].mark + self.job.around.mark if self.job.metrics else "",
         )

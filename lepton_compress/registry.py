@@ -91,6 +91,11 @@ class Params(BaseModel):
         return True
 
     @property
+    def aligns(self) -> bool:
+        """Whether a step with these parameters makes layers as wide as the targets like it."""
+        return False
+
+    @property
     def narrows(self) -> bool:
         """Whether an exporter with these parameters rounds weights that the graph does not."""
         return False

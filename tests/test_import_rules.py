@@ -131,6 +131,8 @@ IMPLEMENTATIONS = {
     "compress.cutting": {"torch"},
     "compress.heads": {"torch"},
     "compress.importance": {"torch"},
+    "compress.observing": {"torch"},
+    "compress.exporting": {"numpy"},
     "compress.stand_ins": {"torch"},
     "compress.tracing": {"torch", "torch_pruning"},
     "compress.trying": {"torch"},

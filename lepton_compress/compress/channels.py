@@ -9,10 +9,11 @@ or computes something else, the group is left whole and a note says so.
 
 from __future__ import annotations
 
+import copy
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -88,11 +89,34 @@ def find_groups(
             found[layer] = each.group
     faults |= trial.faults(list(found.values()))
     groups = [each for each in found.values() if each.layer not in faults]
-    rated, unrated = importance.by_magnitude(module, groups, 2)
+    criterion = importance.magnitude(module, 2)
+    rated, unrated = importance.rate(groups, criterion, without="its weights give no importance")
     faults |= unrated
     notes = [f"{layer} is not pruned: {why}" for layer, why in faults.items() if why != ANSWER]
     order = {name: index for index, (name, _) in enumerate(module.named_modules())}
     return sorted(rated, key=lambda group: order[group.layer]), notes
+
+
+def saved(
+    module: nn.Module,
+    example: Example,
+    groups: Sequence[Group],
+    kept: Mapping[str, Sequence[int]],
+) -> dict[str, dict[str, Any]]:
+    """Layer to its kind, its width before and after, and what the model would save by it alone."""
+    whole = cost(module, example)
+    made: dict[str, dict[str, Any]] = {}
+    for group in groups:
+        width = [group.width, len(kept[group.layer])]
+        trial = copy.deepcopy(module)
+        cut(trial, [group], kept)
+        left = cost(trial, example) if width[0] != width[1] else whole
+        made[group.layer] = {
+            "kind": group.kind,
+            "width": width,
+            **{f"{name}_saved": whole[name] - left[name] for name in whole},
+        }
+    return made
 
 
 def _sound(trial: Trial, candidates: Sequence[Candidate]) -> list[Group]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -42,35 +42,65 @@ def cut(module: nn.Module, groups: Sequence[Group], kept: Mapping[str, Sequence[
 
 def _renumber(layer: nn.Module) -> None:
     """Bring the attributes of one of torch's layers in line with its tensors."""
-    if isinstance(layer, CONVOLUTIONS):
-        layer.out_channels = layer.weight.shape[0]
-        if layer.groups > 1:  # depthwise: no other grouped convolution is cut
-            layer.groups = layer.out_channels
-        layer.in_channels = layer.weight.shape[1] * layer.groups
-    elif isinstance(layer, TRANSPOSED):
-        layer.in_channels, layer.out_channels = layer.weight.shape[:2]
-    elif isinstance(layer, nn.Linear):
-        layer.out_features, layer.in_features = layer.weight.shape
-    elif isinstance(layer, nn.Embedding):
-        layer.embedding_dim = layer.weight.shape[1]
-    elif isinstance(layer, (*NORMS, *INSTANCE_NORMS)):
-        for tensor in (layer.weight, layer.running_mean):
-            if tensor is not None:
-                layer.num_features = len(tensor)
-    elif isinstance(layer, nn.LayerNorm):
-        if layer.weight is not None:
-            layer.normalized_shape = tuple(layer.weight.shape)
-    elif isinstance(layer, nn.PReLU):
-        layer.num_parameters = len(layer.weight)
-    elif isinstance(layer, nn.RNNBase):
-        layer.input_size = _tensor(layer.weight_ih_l0).shape[1]
-        layer.hidden_size = _tensor(layer.weight_hh_l0).shape[1]
-    elif isinstance(layer, nn.MultiheadAttention):
-        layer.__class__ = NarrowAttention
-        inner, layer.embed_dim = layer.in_proj_weight.shape
-        layer.kdim = layer.vdim = layer.embed_dim
-        layer.num_heads = inner // 3 // layer.head_dim
+    for kinds, follow in _FOLLOW:
+        if isinstance(layer, kinds):
+            follow(layer)
 
 
-def _tensor(held: Any) -> torch.Tensor:
-    return torch.as_tensor(held)
+def _convolution(layer: Any) -> None:
+    layer.out_channels = layer.weight.shape[0]
+    if layer.groups > 1:  # depthwise: no other grouped convolution is cut
+        layer.groups = layer.out_channels
+    layer.in_channels = layer.weight.shape[1] * layer.groups
+
+
+def _transposed(layer: Any) -> None:
+    layer.in_channels, layer.out_channels = layer.weight.shape[:2]
+
+
+def _linear(layer: Any) -> None:
+    layer.out_features, layer.in_features = layer.weight.shape
+
+
+def _embedding(layer: Any) -> None:
+    layer.embedding_dim = layer.weight.shape[1]
+
+
+def _norm(layer: Any) -> None:
+    for tensor in (layer.weight, layer.running_mean):
+        if tensor is not None:
+            layer.num_features = len(tensor)
+
+
+def _layer_norm(layer: Any) -> None:
+    if layer.weight is not None:
+        layer.normalized_shape = tuple(layer.weight.shape)
+
+
+def _prelu(layer: Any) -> None:
+    layer.num_parameters = len(layer.weight)
+
+
+def _recurrent(layer: Any) -> None:
+    layer.input_size = layer.weight_ih_l0.shape[1]
+    layer.hidden_size = layer.weight_hh_l0.shape[1]
+
+
+def _attention(layer: Any) -> None:
+    layer.__class__ = NarrowAttention
+    inner, layer.embed_dim = layer.in_proj_weight.shape
+    layer.kdim = layer.vdim = layer.embed_dim
+    layer.num_heads = inner // 3 // layer.head_dim
+
+
+_FOLLOW: tuple[tuple[tuple[type[nn.Module], ...], Callable[[Any], None]], ...] = (
+    (CONVOLUTIONS, _convolution),
+    (TRANSPOSED, _transposed),
+    ((nn.Linear,), _linear),
+    ((nn.Embedding,), _embedding),
+    ((*NORMS, *INSTANCE_NORMS), _norm),
+    ((nn.LayerNorm,), _layer_norm),
+    ((nn.PReLU,), _prelu),
+    ((nn.RNNBase,), _recurrent),
+    ((nn.MultiheadAttention,), _attention),
+)

@@ -34,9 +34,11 @@ def packed(module: nn.Module) -> list[Candidate]:
                 width = outward.in_features
                 if first == last or inward.out_features != 3 * width:
                     continue
-                for count in _numbers_of_heads(module, name, width):
-                    for places in _orders(count, width):
-                        made.append(_candidate(first, inward, last, count, places))
+                made += [
+                    _candidate(first, inward, last, count, places)
+                    for count in _numbers_of_heads(module, name, width)
+                    for places in _orders(count, width)
+                ]
     return made
 
 
@@ -97,7 +99,7 @@ def _in_blocks(group: Group, count: int) -> Group:
 
 
 def _numbers_of_heads(module: nn.Module, owner: str, width: int) -> list[int]:
-    """Numbers of heads that whole numbers around a module allow, as its heads or their dimension."""
+    """What whole numbers around a module allow, each as the number of heads or their dimension."""
     pieces = owner.split(".") if owner else []
     names = [".".join(pieces[:end]) for end in range(len(pieces), -1, -1)]
     found: dict[int, None] = {}

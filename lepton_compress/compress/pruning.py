@@ -18,9 +18,10 @@ from lepton_compress.compress.trial import Judge
 from lepton_compress.compress.width_search import Widths, greedy, within
 
 if TYPE_CHECKING:
-    from lepton_compress.compress.channels import Example, Group
+    from lepton_compress.compress.channels import Example
+    from lepton_compress.compress.groups import Group
 
-    Kept = Mapping[str, list[int]]
+Kept = Mapping[str, list[int]]
 
 
 @dataclass(frozen=True)
@@ -50,14 +51,21 @@ class Sensitivity:
 
 
 def choose(
-    model: Model, example: Example, groups: Sequence[Group], params: Prune, context: StepContext
+    model: Model,
+    example: Example,
+    groups: Sequence[Group],
+    round_to: int,
+    params: Prune,
+    context: StepContext,
 ) -> Chosen:
-    """The channels to keep.
+    """The channels to keep; none of no groups.
 
     Raises:
         InputError: the budget is out of reach, or cannot be measured.
     """
-    narrowing = Narrowing(model, example, groups, params.round_to)
+    if not groups:
+        return Chosen({})
+    narrowing = Narrowing(model, example, groups, round_to)
     loss: Callable[[str, int], float] = narrowing.lost
     statistics: dict[str, Json] = {}
     note: tuple[str, ...] = ()
@@ -73,7 +81,8 @@ def choose(
     if params.scope == "sensitivity":
         return Chosen(_along(narrowing, params, context, loss), statistics, note)
     if params.ratio is not None:
-        return Chosen(channels.choose(groups, params.ratio, params.scope, params.round_to))
+        held = narrowing.groups
+        return Chosen(channels.choose(held, params.ratio, params.scope, narrowing.round_to))
     return Chosen(_within(narrowing, params, context))
 
 
@@ -135,7 +144,9 @@ def _within(narrowing: Narrowing, params: Prune, context: StepContext) -> Kept:
     count = 2 * sum(group.width for group in narrowing.groups) + 1
     ratios = [float(each) for each in np.linspace(0, 1, count)]
     candidates = [
-        functools.partial(channels.choose, narrowing.groups, ratio, params.scope, params.round_to)
+        functools.partial(
+            channels.choose, narrowing.groups, ratio, params.scope, narrowing.round_to
+        )
         for ratio in ratios
     ]
     with context.observer.work("searching", None) as progress:

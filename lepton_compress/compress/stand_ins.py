@@ -18,7 +18,7 @@ GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
 
 
 class Recurrent(nn.Module):
-    """In place of a recurrent layer: a dense layer `mix_{layer}_{direction}` for each of its own."""
+    """In place of a recurrent layer: a dense one for each inside, `mix_{layer}_{direction}`."""
 
     def __init__(self, layer: nn.RNNBase) -> None:
         super().__init__()
@@ -70,7 +70,7 @@ class Attention(nn.Module):
 
 
 def exchange(module: nn.Module) -> dict[str, nn.Module]:
-    """Put stand-ins into a copy of a model, in place; returns name to the layer that stood there."""
+    """Put stand-ins into a copy of a model, in place; gives name to the layer that stood there."""
     found: dict[str, nn.Module] = {}
     for name, layer in list(module.named_modules()):
         owner = module.get_submodule(name.rpartition(".")[0])

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     Example = Mapping[str, np.ndarray]
 
-_ROOTS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
+_ROOTS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear, nn.Embedding)
 _OWN = Path(torch.__file__).parent, Path(torch_pruning.__file__).parent, Path(__file__).parent
 
 
@@ -184,29 +184,11 @@ class _View:
             if not depthwise or isinstance(layer, cutting.TRANSPOSED):
                 raise UnfitError(f"{name} is a convolution in groups")
             takes = False
-        axis: dict[str, int] = {"weight": 0, "bias": 0}
-        if isinstance(layer, cutting.TRANSPOSED):
-            axis = {"weight": 0} if takes else {"weight": 1, "bias": 0}
-        elif isinstance(layer, (*cutting.CONVOLUTIONS, nn.Linear)):
-            axis = {"weight": 1} if takes else axis
-        elif isinstance(layer, nn.Embedding):
-            axis = {"weight": 1}
-        elif isinstance(layer, (*cutting.NORMS, *cutting.INSTANCE_NORMS)):
-            axis |= {"running_mean": 0, "running_var": 0}
-        elif isinstance(layer, nn.LayerNorm):
-            if layer.weight is None or layer.weight.dim() != 1:
-                raise UnfitError(f"{name} normalises without a scale for each channel")
-        elif isinstance(layer, nn.PReLU):
-            if layer.num_parameters == 1:
-                return []
-        elif next(layer.parameters(), None) is None:
-            return []
-        else:
-            raise UnfitError(f"{name} is a {type(layer).__name__}, whose channels stay")
-        held = [each for each in axis if getattr(layer, each, None) is not None]
+        axes = _axes(name, layer, takes=takes)
+        held = [each for each in axes if getattr(layer, each, None) is not None]
         for each in held:
-            self._check(name, layer, each, axis[each], places)
-        return [Member(name, each, axis[each], places, takes) for each in held]
+            self._check(name, layer, each, axes[each], places)
+        return [Member(name, each, axes[each], places, takes) for each in held]
 
     def _check(
         self, name: str, layer: Any, tensor: str, axis: int, places: stand_ins.Places
@@ -233,6 +215,27 @@ class _View:
         if held.shape[axis] < 1 + max((at for each in places for at in each), default=-1):
             raise UnfitError(f"the parameter {name} has fewer channels")
         return [Member(owner, leaf, axis, places)]
+
+
+def _axes(name: str, layer: Any, *, takes: bool) -> dict[str, int]:
+    """Tensors of a layer to the axis along which they have a place for each channel."""
+    if isinstance(layer, cutting.TRANSPOSED):
+        return {"weight": 0} if takes else {"weight": 1, "bias": 0}
+    if isinstance(layer, (*cutting.CONVOLUTIONS, nn.Linear)):
+        return {"weight": 1} if takes else {"weight": 0, "bias": 0}
+    if isinstance(layer, nn.Embedding):
+        return {"weight": 1}
+    if isinstance(layer, (*cutting.NORMS, *cutting.INSTANCE_NORMS)):
+        return {"weight": 0, "bias": 0, "running_mean": 0, "running_var": 0}
+    if isinstance(layer, nn.LayerNorm):
+        if layer.weight is None or layer.weight.dim() != 1:
+            raise UnfitError(f"{name} normalises without a scale for each channel")
+        return {"weight": 0, "bias": 0}
+    if isinstance(layer, nn.PReLU):
+        return {"weight": 0} if layer.num_parameters > 1 else {}
+    if next(layer.parameters(), None) is None:
+        return {}
+    raise UnfitError(f"{name} is a {type(layer).__name__}, whose channels stay")
 
 
 def _places(item: Any, width: int) -> stand_ins.Places:

@@ -295,11 +295,9 @@ def _check_alike(before: torch.nn.Module, after: torch.nn.Module) -> None:
     from lepton_compress.load.narrow import TAKES_PLACE_OF
 
     was, now = _classes(before), _classes(after)
-    changed = sorted(
-        name
-        for name in was.keys() | now.keys()
-        if was.get(name) not in (now.get(name), TAKES_PLACE_OF.get(now.get(name, "")))
-    )
+    names = was.keys() | now.keys()
+    taken = {name for name in names if TAKES_PLACE_OF.get(now.get(name, ""), "") == was.get(name)}
+    changed = sorted(name for name in names - taken if was.get(name) != now.get(name))
     changed += sorted(_tensors(before).keys() ^ _tensors(after).keys())
     if changed:
         raise PluginError(

@@ -75,10 +75,9 @@ class NarrowAttention(nn.MultiheadAttention):
 
         total: Any = 0.0
         if attended is not None:
-            whole = added(attended)
-            total = (
-                whole.reshape(query.shape[0], -1, *whole.shape[1:]) if whole.dim() == 3 else whole
-            )
+            total = added(attended)
+            if total.dim() == 3:
+                total = total.reshape(query.shape[0], -1, *total.shape[1:])
         if padding is not None:
             padding = padding if padding.dim() == 2 else padding.unsqueeze(0)
             total = total + added(padding)[:, None, None]
