@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from lepton_compress.artifacts import Json, Model, StepContext
-from lepton_compress.compress import channels, prune_to_latency, pruning_sensitivity
+from lepton_compress.compress import channels, prune_to_latency, pruning_sensitivity, rating
 from lepton_compress.compress.narrowing import Narrowing, search
 from lepton_compress.compress.prune import Prune
 from lepton_compress.compress.pruning_sensitivity import RATIOS, SAMPLES, Curve, Loss
+from lepton_compress.compress.training import deterministic
 from lepton_compress.compress.trial import Judge
 from lepton_compress.compress.width_search import Widths, greedy, within
 
@@ -42,12 +43,14 @@ class Sensitivity:
         judged_by: what a drop is of.
         judged_on: which samples.
         reached: of the whole model in the metric; None where there are no labels.
+        share: whether drops are read in per cent.
     """
 
     curves: tuple[Curve, ...]
     judged_by: str
     judged_on: str
     reached: float | None
+    share: bool
 
 
 def choose(
@@ -86,6 +89,21 @@ def choose(
     return Chosen(_within(narrowing, params, context))
 
 
+def grouped(model: Model, params: Prune, context: StepContext) -> tuple[Narrowing, list[str]]:
+    """What of a module can be pruned with such parameters, and notes on what cannot.
+
+    Raises:
+        InputError: it cannot be traced, or `keep` names no layer.
+    """
+    names = [spec.name for spec in model.inputs]
+    example = next(context.data.calibration.named(names).batches(2))
+    round_to = context.multiple if params.round_to == "auto" else params.round_to
+    with deterministic(context.seed, context.threads):
+        groups, notes = channels.find_groups(model.value, example, set(params.keep))
+        groups, unrated = rating.rated(model, groups, params.importance, context)
+    return Narrowing(model, example, groups, round_to), [*notes, *unrated]
+
+
 def sensitivity(
     narrowing: Narrowing,
     context: StepContext,
@@ -114,6 +132,7 @@ def sensitivity(
             "judged_by": judge.measures,
             "judged_on": f"{judge.samples} samples of the {judge.source} split",
             "reached": judge.reached if judge.metric is not None else None,
+            "share": judge.metric is None or (judge.higher and abs(judge.reached) <= 1),
         }
 
     about = {
@@ -125,7 +144,8 @@ def sensitivity(
     }
     held = context.remembered("sensitivity", about, build)
     curves = tuple(pruning_sensitivity.from_json(held["curves"]))
-    return Sensitivity(curves, held["judged_by"], held["judged_on"], held["reached"])
+    about_it = (held[each] for each in ("judged_by", "judged_on", "reached", "share"))
+    return Sensitivity(curves, *about_it)
 
 
 def summary(found: Sensitivity) -> dict[str, Json]:
