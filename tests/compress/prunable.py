@@ -89,12 +89,9 @@ class Recurrent(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         states, end = self.layer(torch.relu(self.embed(x.squeeze(1))))
-        if not self.last:
-            made: Tensor = self.scores(states.mean(1))
-            return made
         ends = end[0] if isinstance(end, tuple) else end
         both = torch.cat([ends[-2], ends[-1]], 1) if self.layer.bidirectional else ends[-1]
-        made = self.scores(both)
+        made: Tensor = self.scores(both if self.last else states.mean(1))
         return made
 
 
