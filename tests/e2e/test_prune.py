@@ -11,7 +11,7 @@ import pytest
 from lepton_compress.errors import EXIT_OK
 from tests.bench import Bench, Done, refused
 
-NETS = '''
+NETS = """
 import numpy as np
 import torch
 from torch import nn
@@ -65,7 +65,7 @@ def load(seed=3):
         return {"x": (patterns[labels] + noise).astype(np.float32)}, labels
 
     return {"train": split(96), "calibration": split(16), "evaluation": split(32)}
-'''
+"""
 TRAIN: dict[str, Any] = {"finetune": {"epochs": 3}}
 
 
