@@ -22,9 +22,10 @@ class Prune(Params):
     ratio: Percent | None = Field(None, description="Remove this share of each layer's channels.")
     scope: Literal["global", "local", "sensitivity"] = Field(
         "global",
-        description="`global`: layers compete, by importance relative to their own mean; "
-        "`local`: every layer gives the same share; `sensitivity`: each is pruned alone first, "
-        "and those give most that lose least (`lepton-compress sensitivity` draws it).",
+        description="`global`: layers compete, by importance (of weights and activations relative "
+        "to their layer's mean); `local`: every layer gives the same share; `sensitivity`: each is "
+        "pruned alone first, and those give most that lose least (`lepton-compress sensitivity` "
+        "draws it).",
     )
     importance: Literal["l1", "l2", "batch_norm", "taylor", "activation"] = Field(
         "l2",
