@@ -171,6 +171,8 @@ def filled(given: Mapping[str, Any]) -> dict[str, Any]:
     """
     held = find(str(given["device"]))
     made: dict[str, Any] = {"name": held.name, "threads": held.threads, **given}
+    if held.channels_multiple is not None:
+        made.setdefault("channels_multiple", held.channels_multiple)
     if given.get("runtime", held.runtime) != held.runtime:
         return made  # what the file says of options is of its own runtime
     made["runtime"] = held.runtime

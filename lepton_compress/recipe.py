@@ -151,6 +151,11 @@ class TargetForm(Params):
     batch: Batch | Several[Batch] = Field(
         1, description="Samples in one call, or a list to try each."
     )
+    channels_multiple: Annotated[int, Field(strict=True, ge=1, le=1024)] | None = Field(
+        None,
+        description="Widths of layers that are multiples of this leave nothing idle there; `prune` "
+        "keeps to it.",
+    )
     host: str = Field(
         "",
         description="Measure on [another machine](devices.md), `user@device` as `ssh` takes it.",

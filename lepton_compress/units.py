@@ -30,6 +30,7 @@ for _power, _prefix in enumerate("KMG", start=1):
     BYTES[f"{_prefix}iB"] = Fraction(1024**_power)
 PERCENT = {"%": Fraction(1, 100)}
 FACTOR = {"x": Fraction(1)}
+COUNT = {"": Fraction(1), "k": Fraction(10**3), "M": Fraction(10**6), "G": Fraction(10**9)}
 RATE = {"/s": Fraction(1), "/min": Fraction(1, 60), "/h": Fraction(1, 3600)}
 
 

@@ -2,7 +2,8 @@
 another, saved as data and loaded again. Nothing is ever pickled.
 
 A module is saved as its difference from the freshly built one: tensors as safetensors, and the
-plain attributes that steps have changed (a pruned convolution's `out_channels`, say) as JSON.
+plain attributes that steps have changed (a pruned convolution's `out_channels`, say) as JSON, with
+the class of those layers that one of the tool's own has taken the place of (`load/narrow.py`).
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 STRUCTURE = "structure.json"
 WEIGHTS = "weights.safetensors"
 GRAPH = "model.onnx"
+
+_CLASS = "class"  # no attribute can have this name
 
 _PLAIN = (bool, int, float, str, type(None))
 
@@ -104,6 +107,10 @@ def save(model: Model, original: Model, folder: Path) -> None:
         for name in after
         if after[name] != before[name]
     }
+    was = _classes(original.value)
+    for name, kind in _classes(model.value).items():
+        if kind != was[name]:
+            changed.setdefault(name, {})[_CLASS] = kind
     (folder / STRUCTURE).write_text(json.dumps(changed, indent=1, sort_keys=True))
     # Tied tensors are written once a name: safetensors refuses shared memory.
     state = {name: tensor.contiguous().clone() for name, tensor in _tensors(model.value).items()}
@@ -123,10 +130,14 @@ def load(folder: Path, original: Callable[[], Model]) -> Model:
     import torch
     from safetensors.torch import load_file
 
+    from lepton_compress.load import narrow
+
     model = original()
     modules = dict(model.value.named_modules(remove_duplicate=False))
     keep: list[Any] = []  # an object that is gone could lend its id to another
     for name, values in json.loads((folder / STRUCTURE).read_text()).items():
+        if _CLASS in values:
+            modules[name].__class__ = narrow.CLASSES[values.pop(_CLASS)]
         for key, value in values.items():
             setattr(modules[name], key, tuple(value) if isinstance(value, list) else value)
     tied: dict[int, torch.nn.Parameter] = {}
@@ -281,8 +292,12 @@ def _tensors(module: torch.nn.Module) -> dict[str, torch.Tensor]:
 
 
 def _check_alike(before: torch.nn.Module, after: torch.nn.Module) -> None:
+    from lepton_compress.load.narrow import TAKES_PLACE_OF
+
     was, now = _classes(before), _classes(after)
-    changed = sorted(name for name in was.keys() | now.keys() if was.get(name) != now.get(name))
+    names = was.keys() | now.keys()
+    taken = {name for name in names if TAKES_PLACE_OF.get(now.get(name, ""), "") == was.get(name)}
+    changed = sorted(name for name in names - taken if was.get(name) != now.get(name))
     changed += sorted(_tensors(before).keys() ^ _tensors(after).keys())
     if changed:
         raise PluginError(
