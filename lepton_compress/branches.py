@@ -32,6 +32,7 @@ from lepton_compress.artifacts import (
 from lepton_compress.errors import InputError, PluginError
 from lepton_compress.job import Job
 from lepton_compress.load import forms
+from lepton_compress.load.references import reference_digest
 from lepton_compress.provenance import code_digest, cpu, file_code_digest, file_digest
 from lepton_compress.recipe import BASELINE, StepUse, TargetSpec
 from lepton_compress.registry import Plugin
@@ -117,6 +118,8 @@ def _stepped(job: Job, node: Node, step: StepUse, place: tuple[str | int, ...]) 
         # Steps choose by it, and sums differ in their last bits from one to the next.
         processor=[cpu()["machine"], cpu()["extensions"]],
         **(_measured_by(job) if plugin.measures else {}),
+        **(_judged_by(job) if plugin.trains else {}),
+        **_called(job, step, place),
         **lowering,
     )
     return Node(mark, form, node, step, place)
@@ -144,8 +147,20 @@ def _runs_graphs(target: TargetSpec) -> bool:
 def _measured_by(job: Job) -> dict[str, Any]:
     """What a step that measures depends on beside its parameters."""
     targets = [dataclasses.asdict(place) for place in places(job)]
-    metric = [job.metrics[0].mark, job.around.mark] if job.metrics else None
-    return {"targets": targets, "untimed": _untimed(job), "metric": metric}
+    return {"targets": targets, "untimed": _untimed(job), **_judged_by(job)}
+
+
+def _judged_by(job: Job) -> dict[str, Any]:
+    """What a step depends on that looks at the first metric."""
+    return {"metric": [job.metrics[0].mark, job.around.mark] if job.metrics else None}
+
+
+def _called(job: Job, step: StepUse, place: tuple[str | int, ...]) -> dict[str, Any]:
+    """Digest of the code of the user's functions that a step calls."""
+    named = step.bound().references()
+    with _told_of(job.source.where(*place)):
+        found = {each: reference_digest(each, job.source.folder) for each in named}
+    return {"calls": found} if found else {}
 
 
 def _files(job: Job, step: StepUse, place: tuple[str | int, ...]) -> dict[str, str]:
@@ -208,11 +223,7 @@ class Branches:
         before = self.model(parent)
         start = time.perf_counter()
         with self.observer.work(node.title):
-            outcome = (
-                self._step(node.step, node.place, before, folder)
-                if node.step
-                else self._lower(before)
-            )
+            outcome = self._step(node, before, folder) if node.step else self._lower(before)
             seconds = time.perf_counter() - start
             # What goes on is what was saved, so that an interrupted run goes on with the same.
             self._models[node.key] = self._saved(node, outcome.model, folder)
@@ -247,9 +258,9 @@ class Branches:
             raise PluginError(error.problem, where=f"step {node.label}") from error
         return forms.load(folder, self.job.origin.build)
 
-    def _step(
-        self, step: StepUse, place: tuple[str | int, ...], before: Model, folder: Path
-    ) -> StepOutcome:
+    def _step(self, node: Node, before: Model, folder: Path) -> StepOutcome:
+        step = node.step
+        assert step is not None  # noqa: S101 - the caller has looked
         plugin = registry.get("step", step.name)
         context = StepContext(
             data=self.job.data,
@@ -263,8 +274,9 @@ class Branches:
             lower=lambda model: self._lower(model).model,
             scratch=folder,
             untimed=_untimed(self.job),
+            checkpoints=self.store.unfinished(node.key) if plugin.trains else None,
         )
-        where = self.job.source.where(*place)
+        where = self.job.source.where(*node.place)
         if before.folder is not None and not plugin.streams:
             raise InputError(
                 f"{step.name} holds a model in memory, and this one is too large for that",

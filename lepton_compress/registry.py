@@ -85,6 +85,11 @@ class Params(BaseModel):
         carried out again when their contents change."""
         return ()
 
+    def references(self) -> tuple[str, ...]:
+        """The user's own functions, as `path/to/file.py:name`, that a step with these parameters
+        calls; it is carried out again when their code changes."""
+        return ()
+
     @property
     def narrows(self) -> bool:
         """Whether an exporter with these parameters rounds weights that the graph does not."""
@@ -114,6 +119,8 @@ class Plugin:
         simulates: for runtimes, whether it tells how an artifact would fare on a device instead of
             running it there; its function then gives a `Fit` and no `Runner`.
         evaluates: for exporters, the runtime that its artifacts are verified and evaluated in.
+        trains: for steps, whether it trains: it is given a place for checkpoints, and its result
+            depends on the first metric.
     """
 
     kind: str
@@ -130,6 +137,7 @@ class Plugin:
     formats: tuple[str, ...] = ()
     simulates: bool = False
     evaluates: str = ""
+    trains: bool = False
 
     @property
     def summary(self) -> str:
@@ -171,6 +179,7 @@ def plugin(
     formats: tuple[str, ...] = (),
     simulates: bool = False,
     evaluates: str = "",
+    trains: bool = False,
 ) -> Callable[[F], F]:
     """Declare a function to be a plug-in. It is registered when its table entry is resolved.
 
@@ -208,6 +217,7 @@ def plugin(
             formats=formats,
             simulates=simulates,
             evaluates=evaluates,
+            trains=trains,
         )
         return function
 

@@ -82,6 +82,7 @@ STAGES = {
     # It brings old results up to date, which lack what follows from the rest.
     "report": {"report", "front", "outcomes", "readings"},
 }
+STAGES["compress"].add("load.references")
 STAGES["export"].add("targets.frames")
 STAGES["preprocess"] |= {"export.comparable", "export.unrounded", "targets.frames"}
 STAGES["profile"].add("targets.frames")
@@ -166,7 +167,14 @@ IMPLEMENTATIONS = {
     "compress.static_int8": {"numpy", "onnx", "onnxruntime"},
     "compress.traced": {"numpy", "torch"},
     "compress.trained_graph": {"numpy", "onnx", "onnxruntime"},
+    "compress.batch_norm": {"torch"},
+    "compress.checkpoint": {"safetensors", "torch"},
+    "compress.loop": {"numpy", "torch"},
+    "compress.losses": {"torch"},
+    "compress.schedule": {"torch"},
     "compress.training": {"torch"},
+    "compress.validation": {"numpy"},
+    "compress.workers": {"torch"},
     "compress.trial": {"numpy"},
     "compress.weight_channels": {"numpy", "onnx"},
     "compress.weight_only": {"numpy", "onnx", "torch"},
