@@ -34,13 +34,15 @@ from lepton_compress.job import Job
 from lepton_compress.load import forms
 from lepton_compress.load.references import reference_digest
 from lepton_compress.provenance import code_digest, cpu, file_code_digest, file_digest
-from lepton_compress.recipe import BASELINE, StepUse, TargetSpec
+from lepton_compress.recipe import BASELINE, TRANSFER, StepUse, TargetSpec
 from lepton_compress.registry import Plugin
 from lepton_compress.store import Entry, Store, key
 
 LOWER = "lower"
 _LOWERING = Path(__file__).parent / "export" / "lower.py"
 _NOT_SIMPLIFIED = "not simplified: onnxsim would hold the whole model in memory"
+_PREPARED = ("model", TRANSFER)
+"""The place of what is done to the model before it is the original."""
 _log = logging.getLogger(__name__)
 
 
@@ -79,6 +81,8 @@ def plan(job: Job) -> dict[str, Node]:
     root = Node(
         key("root", model=job.origin.fingerprint, data=job.data.fingerprint), job.origin.form, None
     )
+    if job.recipe.model.transfer is not None:
+        root = _stepped(job, root, job.recipe.model.transfer, _PREPARED)
     planned = {BASELINE: _lowered(job, root)}
     for variant, steps in job.recipe.variants.items():
         node = root
@@ -209,6 +213,13 @@ class Branches:
                     self._models[node.key] = forms.load(entry.folder, self.job.origin.build)
         return self._models[node.key]
 
+    def _original(self, node: Node) -> Model:
+        """A fresh copy of what the variants start from."""
+        for each in node.path():
+            if each.place == _PREPARED and each is not node:
+                return forms.duplicate(self.model(each))
+        return self.job.origin.build()
+
     def candidate(self, name: str, node: Node) -> Candidate:
         """What is known of a finished candidate."""
         records = [_record(self.entry(each)) for each in node.path() if each.parent is not None]
@@ -264,7 +275,7 @@ class Branches:
         plugin = registry.get("step", step.name)
         context = StepContext(
             data=self.job.data,
-            original=self.job.origin.build,
+            original=functools.partial(self._original, node),
             seed=self.job.recipe.seed,
             threads=self.job.recipe.threads,
             observer=self.observer,

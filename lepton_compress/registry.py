@@ -30,6 +30,7 @@ GROUP = "lepton_compress.plugins"
 BUILTIN: Mapping[tuple[str, str], str] = {
     ("step", "prune"): "lepton_compress.compress.prune:prune",
     ("step", "distil"): "lepton_compress.compress.distil:distil",
+    ("step", "transfer"): "lepton_compress.compress.transfer:transfer",
     ("step", "finetune"): "lepton_compress.compress.finetune:finetune",
     ("step", "equalize"): "lepton_compress.compress.equalize:equalize",
     ("step", "smooth"): "lepton_compress.compress.smooth:smooth",

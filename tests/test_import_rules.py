@@ -169,6 +169,7 @@ IMPLEMENTATIONS = {
     "compress.trained_graph": {"numpy", "onnx", "onnxruntime"},
     "compress.batch_norm": {"torch"},
     "compress.checkpoint": {"safetensors", "torch"},
+    "compress.head": {"numpy", "torch"},
     "compress.loop": {"numpy", "torch"},
     "compress.losses": {"torch"},
     "compress.schedule": {"torch"},
