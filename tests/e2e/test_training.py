@@ -12,7 +12,7 @@ import pytest
 from lepton_compress.errors import EXIT_OK, EXIT_UNEXPECTED, EXIT_USER
 from tests.bench import MODULE, Bench, copy_of, kill, refused, wait_until
 
-LONG = {"epochs": 40, "batch_size": 8, "checkpoint": "1 ms"}
+LONG = {"epochs": 30, "batch_size": 8, "checkpoint": "1 ms", "patience": 100}
 
 
 def unfinished(bench: Bench) -> list[Path]:
