@@ -72,7 +72,8 @@ def run(folder: Path, processes: int, stop: int = 0) -> list[dict[str, Any]]:
     script = folder / "script.py"
     script.write_text(SCRIPT)
     # What `accelerate launch` starts itself on GPUs; on CPUs alone it wants mpirun.
-    launch = ["-m", "torch.distributed.run", f"--nproc_per_node={processes}", "--master_port=0"]
+    launch = ["-m", "torch.distributed.run", "--standalone"]
+    launch += [f"--nproc_per_node={processes}"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "ACCELERATE_USE_CPU": "true"}
     command = [sys.executable, *(launch if processes > 1 else []), str(script)]
     done = subprocess.run(
