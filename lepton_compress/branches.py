@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lepton_compress import registry
+from lepton_compress import launched, registry
 from lepton_compress.artifacts import (
     Candidate,
     Form,
@@ -122,7 +122,7 @@ def _stepped(job: Job, node: Node, step: StepUse, place: tuple[str | int, ...]) 
         # Steps choose by it, and sums differ in their last bits from one to the next.
         processor=[cpu()["machine"], cpu()["extensions"]],
         **(_measured_by(job) if plugin.measures else {}),
-        **(_judged_by(job) if plugin.trains else {}),
+        **(_trained_by(job) if plugin.trains else {}),
         **_called(job, step, place),
         **lowering,
     )
@@ -157,6 +157,12 @@ def _measured_by(job: Job) -> dict[str, Any]:
 def _judged_by(job: Job) -> dict[str, Any]:
     """What a step depends on that looks at the first metric."""
     return {"metric": [job.metrics[0].mark, job.around.mark] if job.metrics else None}
+
+
+def _trained_by(job: Job) -> dict[str, Any]:
+    """What a step that trains depends on: what judges it, and how many share each batch."""
+    processes = launched.count()
+    return _judged_by(job) | ({"processes": processes} if processes > 1 else {})
 
 
 def _called(job: Job, step: StepUse, place: tuple[str | int, ...]) -> dict[str, Any]:
@@ -212,6 +218,13 @@ class Branches:
                 if node.key not in self._models:
                     self._models[node.key] = forms.load(entry.folder, self.job.origin.build)
         return self._models[node.key]
+
+    def join(self, key: str) -> None:
+        """Carry out a step beside the process that keeps what comes out."""
+        paths = (node.path() for node in plan(self.job).values())
+        node = next(each for path in paths for each in path if each.key == key)
+        assert node.parent is not None  # noqa: S101 - a step has something before it
+        self._step(node, self.model(node.parent), Path())
 
     def _original(self, node: Node) -> Model:
         """A fresh copy of what the variants start from."""
@@ -295,6 +308,8 @@ class Branches:
                 mend=f"known to stream are {', '.join(_streaming())}",
             )
         mark = forms.fingerprint(before)
+        if plugin.trains and not launched.rank():
+            launched.call(node.key)
         with _told_of(where):
             outcome: StepOutcome = plugin.call(before, step.bound(), context)
         _check_claims(plugin, mark, before, outcome)

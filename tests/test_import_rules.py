@@ -92,6 +92,7 @@ STAGES["explain"].add("targets.litert_session")
 """What a stage may import beside that: never another stage, only the helper modules named here."""
 
 COMPOSERS = ["job", "branches", "keys", "plan", "requirements", "plugins", "doctor", "cache"]
+COMPOSERS.insert(0, "launched")
 COMPOSERS += ["compare", "joined", "tracking"]
 COMPOSERS += ["devices", "measuring"]
 COMPOSERS += ["target_pages"]

@@ -18,7 +18,7 @@ from tests.bench import DEADLINE
 
 ROOT = Path(__file__).parents[2]
 
-SCRIPT = '''
+SCRIPT = """
 import json, os, sys
 from pathlib import Path
 
@@ -63,7 +63,7 @@ with deterministic(0, 1):
 weights = {name: each.tolist() for name, each in model.value.state_dict().items()}
 about = {"mark": forms.fingerprint(model), "told": statistics, "weights": weights}
 (folder / f"{rank}.json").write_text(json.dumps({**about, "wrote": any(written)}))
-'''
+"""
 
 
 def run(folder: Path, processes: int, stop: int = 0) -> list[dict[str, Any]]:
@@ -106,9 +106,7 @@ class TestTwoProcesses:
     def test_the_first_alone_writes(self, both: list[dict[str, Any]]) -> None:
         assert [each["wrote"] for each in both] == [True, False]
 
-    def test_they_compute_what_one_does(
-        self, both: list[dict[str, Any]], tmp_path: Path
-    ) -> None:
+    def test_they_compute_what_one_does(self, both: list[dict[str, Any]], tmp_path: Path) -> None:
         (alone,) = run(tmp_path / "alone", 1)
         losses = [each["told"]["curve"]["loss"] for each in (both[0], alone)]
         # Batch normalisation sees half of the batch in each.
