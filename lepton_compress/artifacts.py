@@ -183,12 +183,14 @@ class StepContext:
         threads: how many threads to compute with; part of what makes results repeatable.
         observer: where to report progress.
         targets: the recipe's targets; for steps that measure.
-        metric: the recipe's first metric; for steps that measure.
+        metric: the recipe's first metric; for steps that measure or train.
         folder: that files named in parameters are relative to.
         lower: gives the graph of a module as the pipeline lowers it, for a step that ends in a
             graph; raises InputError where it cannot be exported.
         scratch: where a step that works on large graphs writes the files of their tensors.
         untimed: names of the recipe's other targets, which run no graph on this machine.
+        checkpoints: where a step that trains leaves its unfinished state, in folders of its own;
+            the place is the same when the run was killed and is started again.
         metric_mark: changes when the metric does.
         remember: keeps a JSON value for the next run by a label and what determines it beside the
             model; made by `remembered`.
@@ -206,6 +208,7 @@ class StepContext:
     lower: Callable[[Model], Model] | None = None
     scratch: Path | None = None
     untimed: tuple[str, ...] = ()
+    checkpoints: Path | None = None
     multiple: int = 8
     remember: Remember | None = None
     metric_mark: str = ""

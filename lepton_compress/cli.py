@@ -79,9 +79,10 @@ def run(
 
     Results are kept in the workspace: a second run measures again and recomputes nothing else.
     """
+    from lepton_compress import launched
     from lepton_compress.errors import EXIT_GATE
 
-    with working(quiet=as_json) as stage:
+    with working(quiet=as_json or launched.rank() > 0) as stage:
         from lepton_compress import pipeline, tracking
         from lepton_compress.report import folder, terminal
 
@@ -94,6 +95,8 @@ def run(
             trust_pickle=trust_pickle,
             observer=stage.observer,
         )
+        if launched.rank():  # the first of those started together tells of it
+            return
         if result.folder is not None:
             keep_log(stage.log, result.folder)
         if mlflow is not None:

@@ -42,6 +42,8 @@ from lepton_compress.use import FROM_FILE, Use
 VERSION = 1
 BASELINE = "baseline"
 """The candidate that no step has touched."""
+TRANSFER = "transfer"
+"""The step that a recipe writes under its model."""
 
 Count = Annotated[int, Field(strict=True, ge=1, le=1024)]
 Batch = Annotated[int, Field(strict=True, ge=1, le=65536)]
@@ -91,6 +93,29 @@ class PostprocessingUse(Use):
     kind = "postprocessing"
 
 
+class TransferUse(StepUse):
+    """The step `transfer` by its parameters alone."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read(cls, given: Any) -> Any:
+        if isinstance(given, Use):
+            return {"name": given.name, "parameters": given.parameters}
+        if isinstance(given, dict):
+            return {"name": TRANSFER, "parameters": given}
+        raise FindingsError([Finding((), "must be the parameters of `transfer`", "or write `{}`")])
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, core: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        return handler(registry.get("step", TRANSFER).params.__pydantic_core_schema__)
+
+    def problems(self) -> list[Finding]:
+        """What is wrong with the parameters."""
+        return [each._replace(key=each.key[1:]) for each in super().problems()]
+
+
 class ModelSpec(Section):
     """The trained model: a Python factory, an exported program, or an ONNX file."""
 
@@ -113,6 +138,12 @@ class ModelSpec(Section):
     program: str | None = Field(None, description="A .pt2 file made by torch.export.save.")
     onnx: str | None = Field(None, description="An .onnx file.")
     outputs: list[Name] = Field([], description="Names for the outputs, in order.")
+    transfer: TransferUse | None = Field(
+        None,
+        description="Teach it the labels of the data first: the parameters of the step "
+        "[`transfer`](#transfer). What comes out is the original that variants start from and are "
+        "compared with. For a factory.",
+    )
 
     @model_validator(mode="after")
     def _one(self) -> Self:
@@ -122,6 +153,8 @@ class ModelSpec(Section):
             raise ValueError(f"exactly one of factory, program and onnx must be given, not {said}")
         if self.factory is None and (self.weights or self.args):
             raise ValueError("weights and args go with a factory")
+        if self.factory is None and self.transfer is not None:
+            raise ValueError("transfer trains a torch module: give the model as a factory")
         return self
 
 
@@ -451,6 +484,8 @@ class Recipe(Params):
     def uses(self) -> Iterator[tuple[Key, Use]]:
         """Every plug-in that the recipe names, and where."""
         yield ("data",), self.data
+        if self.model.transfer is not None:
+            yield ("model", TRANSFER), self.model.transfer
         for index, before in enumerate(self.preprocess):
             yield ("preprocess", index), before
         for index, behind in enumerate(self.postprocess):

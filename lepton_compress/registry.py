@@ -30,6 +30,7 @@ GROUP = "lepton_compress.plugins"
 BUILTIN: Mapping[tuple[str, str], str] = {
     ("step", "prune"): "lepton_compress.compress.prune:prune",
     ("step", "distil"): "lepton_compress.compress.distil:distil",
+    ("step", "transfer"): "lepton_compress.compress.transfer:transfer",
     ("step", "finetune"): "lepton_compress.compress.finetune:finetune",
     ("step", "equalize"): "lepton_compress.compress.equalize:equalize",
     ("step", "smooth"): "lepton_compress.compress.smooth:smooth",
@@ -85,6 +86,11 @@ class Params(BaseModel):
         carried out again when their contents change."""
         return ()
 
+    def references(self) -> tuple[str, ...]:
+        """The user's own functions, as `path/to/file.py:name`, that a step with these parameters
+        calls; it is carried out again when their code changes."""
+        return ()
+
     @property
     def measured(self) -> bool:
         """Whether a step that is declared with `measures` does so with these parameters."""
@@ -125,6 +131,8 @@ class Plugin:
         simulates: for runtimes, whether it tells how an artifact would fare on a device instead of
             running it there; its function then gives a `Fit` and no `Runner`.
         evaluates: for exporters, the runtime that its artifacts are verified and evaluated in.
+        trains: for steps, whether it trains: it is given a place for checkpoints, and its result
+            depends on the first metric.
     """
 
     kind: str
@@ -141,6 +149,7 @@ class Plugin:
     formats: tuple[str, ...] = ()
     simulates: bool = False
     evaluates: str = ""
+    trains: bool = False
 
     @property
     def summary(self) -> str:
@@ -182,6 +191,7 @@ def plugin(
     formats: tuple[str, ...] = (),
     simulates: bool = False,
     evaluates: str = "",
+    trains: bool = False,
 ) -> Callable[[F], F]:
     """Declare a function to be a plug-in. It is registered when its table entry is resolved.
 
@@ -219,6 +229,7 @@ def plugin(
             formats=formats,
             simulates=simulates,
             evaluates=evaluates,
+            trains=trains,
         )
         return function
 

@@ -83,6 +83,7 @@ STAGES = {
     "report": {"report", "front", "outcomes", "readings"},
 }
 STAGES["compress"].add("load.narrow")
+STAGES["compress"].add("load.references")
 STAGES["export"].add("targets.frames")
 STAGES["preprocess"] |= {"export.comparable", "export.unrounded", "targets.frames"}
 STAGES["profile"].add("targets.frames")
@@ -92,6 +93,7 @@ STAGES["explain"].add("targets.litert_session")
 """What a stage may import beside that: never another stage, only the helper modules named here."""
 
 COMPOSERS = ["job", "branches", "keys", "plan", "requirements", "plugins", "doctor", "cache"]
+COMPOSERS.insert(0, "launched")
 COMPOSERS += ["compare", "joined", "tracking"]
 COMPOSERS += ["devices", "measuring"]
 COMPOSERS += ["target_pages"]
@@ -187,7 +189,15 @@ IMPLEMENTATIONS = {
     "compress.static_int8": {"numpy", "onnx", "onnxruntime"},
     "compress.traced": {"numpy", "torch"},
     "compress.trained_graph": {"numpy", "onnx", "onnxruntime"},
+    "compress.batch_norm": {"torch"},
+    "compress.checkpoint": {"safetensors", "torch"},
+    "compress.head": {"numpy", "torch"},
+    "compress.loop": {"numpy", "torch"},
+    "compress.losses": {"torch"},
+    "compress.schedule": {"torch"},
     "compress.training": {"torch"},
+    "compress.validation": {"numpy"},
+    "compress.workers": {"torch"},
     "compress.trial": {"numpy"},
     "compress.weight_channels": {"numpy", "onnx"},
     "compress.weight_only": {"numpy", "onnx", "torch"},

@@ -33,18 +33,13 @@ from lepton_compress.compress.fake_quantization import (
     WeightStep,
     scaled,
 )
+from lepton_compress.compress.fitting import fit, loss_of
 from lepton_compress.compress.observed import Observed
 from lepton_compress.compress.placement import Placement, TracedLayer, place, tensor_of
 from lepton_compress.compress.prepare import prepare
 from lepton_compress.compress.quantize import Quantize
 from lepton_compress.compress.traced import Traced, match, trace, varied
-from lepton_compress.compress.training import (
-    Schedule,
-    deterministic,
-    distillation,
-    task_loss,
-    train,
-)
+from lepton_compress.compress.training import deterministic, distillation
 from lepton_compress.errors import InputError, PluginError
 from lepton_compress.load.forms import call, duplicate, flatten
 from lepton_compress.provenance import cpu
@@ -83,7 +78,7 @@ def quantize(model: Model, params: QuantizeAware, context: StepContext) -> StepO
     """
     if context.lower is None:
         raise PluginError("the context has no `lower`", where=f"step {STEP}")
-    loss, notes = _loss(params, context)
+    loss, notes = _loss(model, params, context)
     kind = processor.activations(params.activations, cpu())
     saturating = processor.saturates(params.saturating, cpu())
     bits = processor.weight_bits(params.weight_bits, saturating=saturating.value)
@@ -100,14 +95,8 @@ def quantize(model: Model, params: QuantizeAware, context: StepContext) -> StepO
         return StepOutcome(model, changed=False, notes=(reason, *left))
     with deterministic(context.seed, context.threads):
         network = _build(traced, placement, split, params, bits.value, context)
-        trained = train(
-            network.graph,
-            context.data.train.named(names),
-            loss,
-            Schedule(**params.model_dump(include=set(Schedule.__dataclass_fields__))),
-            observer=context.observer,
-            label="training",
-            told=_freezing(network, params.freeze),
+        trained = fit(
+            network.graph, model, loss, params, context, told=_freezing(network, params.freeze)
         )
     result = duplicate(model)
     traced.store(result.value)
@@ -149,16 +138,18 @@ def quantize(model: Model, params: QuantizeAware, context: StepContext) -> StepO
     return StepOutcome(made, changed=True, statistics=statistics, notes=notes)
 
 
-def _loss(params: QuantizeAware, context: StepContext) -> tuple[Loss, tuple[str, ...]]:
+def _loss(
+    model: Model, params: QuantizeAware, context: StepContext
+) -> tuple[Loss, tuple[str, ...]]:
     targets = context.data.train.targets
     if not params.distil:
-        if targets is None:
+        if targets is None and not params.references():
             raise InputError(
                 "the train split has no targets",
                 where=f"{STEP}: data: train",
                 mend="set distil: true, which needs none",
             )
-        return (lambda outputs, _, targets: task_loss(outputs, targets)), ()
+        return loss_of(params, model, context), ()
     return distillation(context.original(), params.temperature, params.labels, targets, where=STEP)
 
 

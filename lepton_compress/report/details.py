@@ -10,6 +10,7 @@ from itertools import islice
 from lepton_compress.artifacts import Candidate, Json, RunResult, Score, StepRecord
 from lepton_compress.outcomes import Change, Changes, ClassDrop, changes, worst_classes
 from lepton_compress.report import table
+from lepton_compress.report.curve import Curve, curves
 from lepton_compress.report.sections import Cell, Table, as_mapping
 
 MOST_LAYERS = 300
@@ -33,6 +34,7 @@ class StepView:
     statistics: tuple[tuple[str, str], ...]
     notes: tuple[str, ...]
     raw: str
+    curves: tuple[Curve, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,7 @@ def _step(record: StepRecord, most: int) -> StepView:
         statistics=tuple((name, value) for name, value in told if value),
         notes=record.notes,
         raw=raw if record.statistics else "",
+        curves=tuple(curves(record.statistics)),
     )
 
 

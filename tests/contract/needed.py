@@ -25,6 +25,7 @@ PARAMETERS: dict[tuple[str, str], dict[str, Any]] = {
     ("step", "prune"): {"ratio": "50 %"},
     ("step", "distil"): {"epochs": 1},
     ("step", "finetune"): {"epochs": 1},
+    ("step", "transfer"): {"epochs": 1, "head_epochs": 1},
     ("step", "quantize_aware"): {"epochs": 1},
     ("metric", "top_k"): {"k": 2},
     ("metric", "python"): {"function": "own.py:metric"},
