@@ -88,6 +88,8 @@ STAGES["profile"].add("targets.frames")
 STAGES["predict"].add("targets.stepping")
 STAGES["explain"].add("targets.frames")
 STAGES["explain"].add("targets.litert_session")
+STAGES["place"] = {"place", "load.external", "verify", "targets.runner"}
+STAGES["report"] |= {"place.cuts"}
 """What a stage may import beside that: never another stage, only the helper modules named here."""
 
 COMPOSERS = ["job", "branches", "keys", "plan", "requirements", "plugins", "doctor", "cache"]
@@ -95,10 +97,12 @@ COMPOSERS += ["compare", "joined", "tracking"]
 COMPOSERS += ["devices", "measuring"]
 COMPOSERS += ["target_pages"]
 COMPOSERS += ["scaffold", "behaving", "verifying", "predicting", "pipeline", "library"]
+COMPOSERS += ["weighing", "halving", "splitting"]
 COMPOSERS += ["remeasure", "judging", "__init__"]
 """They put the stages together. Each may import every stage, and the composers before it."""
 
 TERMINAL = ["boundary", "options", "gate_command", "asking", "commands", "reporting", "aiming"]
+TERMINAL += ["split_command"]
 TERMINAL += ["cli"]
 """The command line. It may import everything; nothing else may import it."""
 
@@ -209,6 +213,8 @@ IMPLEMENTATIONS = {
     "profile.rates": {"numpy"},
     "profile.session": {"numpy"},
     "profile.tune": {"numpy"},
+    "profile.turns": {"numpy"},
+    "place.cutting": {"onnx"},
     "statistics": {"numpy"},
 }
 """The modules that import a framework when they are imported. All others do so on use."""
