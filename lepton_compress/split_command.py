@@ -16,7 +16,8 @@ _TARGET = "A target of the recipe, for the {}; its first one that runs ONNX grap
 
 
 @splitting_app.command(
-    epilog="Example: `lepton-compress split runs/resnet8-edge:int8 --at block2/Add --output halves`"
+    short_help="Cut a model between an edge and a cloud.",
+    epilog="Example: `lepton-compress split runs/resnet8-edge:int8 --at block2/Add --output halves`",
 )
 def split(
     artifact: Annotated[

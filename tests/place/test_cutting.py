@@ -114,7 +114,10 @@ def test_the_halves_of_every_cut_are_the_whole(model: onnx.ModelProto) -> None:
 def test_what_is_rounded_crosses_as_integers(model: onnx.ModelProto) -> None:
     cutting = Cutting(model)
     dequantised = {
-        name for node in model.graph.node if node.op_type == "DequantizeLinear" for name in node.output
+        name
+        for node in model.graph.node
+        if node.op_type == "DequantizeLinear"
+        for name in node.output
     }
     for cut in cutting.partitions():
         assert not set(cut.crossing) & dequantised
