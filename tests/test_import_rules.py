@@ -35,12 +35,14 @@ FOUNDATION = [
 ]
 FOUNDATION += ["use", "budget", "catalogue", "recipe", "store", "ranges"]
 FOUNDATION += ["layers"]
+FOUNDATION += ["placements"]
 """Lowest first: each may import those before it, and nothing else."""
 
 FOR_ALL = {"errors", "artifacts", "overviews", "accounts", "units", "provenance", "registry"}
 FOR_ALL |= {"comparison", "predictions"}
 FOR_ALL |= {"budget", "judgements", "recipe", "store", "ranges"}
 FOR_ALL |= {"layers"}
+FOR_ALL |= {"placements"}
 """What every stage may import."""
 
 STAGES = {
@@ -82,6 +84,7 @@ STAGES = {
     # It brings old results up to date, which lack what follows from the rest.
     "report": {"report", "front", "outcomes", "readings"},
 }
+STAGES["place"] = {"place", "findings", "statistics"}
 STAGES["export"].add("targets.frames")
 STAGES["preprocess"] |= {"export.comparable", "export.unrounded", "targets.frames"}
 STAGES["profile"].add("targets.frames")
