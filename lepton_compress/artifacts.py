@@ -27,7 +27,7 @@ Json = Any
 STATE = re.compile(r"state_\d+")
 """Names of the inputs of a step model that its runner keeps from frame to frame."""
 
-QUANTILES = (*(each / 20 for each in range(20)), 0.99, 0.999, 1.0)
+QUANTILES = (*(each / 20 for each in range(20)), 0.96, 0.97, 0.98, 0.99, 0.995, 0.999, 1.0)
 """Shares of the calls at or below which `Profile.quantiles` tells their time."""
 
 

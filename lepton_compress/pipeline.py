@@ -35,6 +35,7 @@ from lepton_compress import (
     front,
     gate,
     layers,
+    placing,
     provenance,
     registry,
     verifying,
@@ -92,8 +93,12 @@ def run(
     source = read(Path(recipe))
     target = Path(out) if out is not None else Path("runs") / source.recipe.name
     run_folder.check_writable(target, Path(workspace))
+    fleet = placing.fleet_of(source)
     job = open_job(source, trust_pickle=trust_pickle)
-    return execute(job, Store(Path(workspace)), target, observer or Silent())
+    result = execute(job, Store(Path(workspace)), target, observer or Silent())
+    if fleet is not None:
+        placing.after(result, fleet, observer or Silent())
+    return result
 
 
 def execute(job: Job, store: Store, out: Path | None, observer: Observer) -> RunResult:

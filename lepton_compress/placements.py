@@ -8,12 +8,11 @@ Times are in seconds, sizes in bytes, costs in the fleet's currency a month.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
-from lepton_compress.artifacts import Json
-
 Kind = Literal["edge", "cloud", "cascade", "split"]
+Leaves = Literal["raw", "features", "nothing"]
 Provenance = Literal["measured", "simulated", "estimated"]
 
 
@@ -134,7 +133,7 @@ class Plan:
     down: float
     cost_link: float
     cost_energy: float
-    leaves: Literal["nothing", "features", "raw"]
+    leaves: Leaves
     availability: float
     provenance: Provenance
 
@@ -176,8 +175,9 @@ class Placed:
     Attributes:
         devices: how many there are.
         rate: requests a second of one device.
-        percentile: that the latency demand is about, as "p99".
+        percentile: that the latency demand is about, as "p99"; `limit` is its seconds, or None.
         metric: what `Plan.accuracy` is of.
+        plan: what is chosen; None where nothing meets every demand.
         replicas_cost: its part of what the replicas cost a month, by the requests it sends.
         left_out: kinds of plans that could not be considered, and why.
     """
@@ -187,8 +187,9 @@ class Placed:
     devices: int
     rate: float
     percentile: str
+    limit: float | None
     metric: str
-    plan: Plan
+    plan: Plan | None
     replicas_cost: float
     runners_up: tuple[RunnerUp, ...]
     left_out: tuple[str, ...] = ()
@@ -196,6 +197,8 @@ class Placed:
     @property
     def cost(self) -> float:
         """A month of all devices."""
+        if self.plan is None:
+            return 0.0
         return self.plan.cost_link + self.plan.cost_energy + self.replicas_cost
 
 
@@ -303,16 +306,17 @@ class Placement:
 
     Attributes:
         feasible: whether every demand is met.
-        cost: a month, of everything.
+        cost: a month, of everything; None where it is not feasible.
         reliefs: where it is not feasible, what would have to give.
         notes: what a reader must know, as what was estimated or left out.
+        results: the files or folders that it was planned from.
     """
 
     fleet: str
     prefer: str
     currency: str
     feasible: bool
-    cost: float
+    cost: float | None
     placed: tuple[Placed, ...]
     pools: tuple[Pool, ...]
     seconds: float
@@ -321,4 +325,4 @@ class Placement:
     reliefs: tuple[Relief, ...] = ()
     simulated: tuple[Simulated, ...] = ()
     notes: tuple[str, ...] = ()
-    results: dict[str, Json] = field(default_factory=dict)
+    results: tuple[str, ...] = ()

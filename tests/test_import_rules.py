@@ -84,7 +84,7 @@ STAGES = {
     # It brings old results up to date, which lack what follows from the rest.
     "report": {"report", "front", "outcomes", "readings"},
 }
-STAGES["place"] = {"place", "findings", "statistics"}
+STAGES["place"] = {"place", "document", "findings", "statistics", "use"}
 STAGES["export"].add("targets.frames")
 STAGES["preprocess"] |= {"export.comparable", "export.unrounded", "targets.frames"}
 STAGES["profile"].add("targets.frames")
@@ -97,11 +97,13 @@ COMPOSERS = ["job", "branches", "keys", "plan", "requirements", "plugins", "doct
 COMPOSERS += ["compare", "joined", "tracking"]
 COMPOSERS += ["devices", "measuring"]
 COMPOSERS += ["target_pages"]
+COMPOSERS += ["placing"]
 COMPOSERS += ["scaffold", "behaving", "verifying", "predicting", "pipeline", "library"]
 COMPOSERS += ["remeasure", "judging", "__init__"]
 """They put the stages together. Each may import every stage, and the composers before it."""
 
 TERMINAL = ["boundary", "options", "gate_command", "asking", "commands", "reporting", "aiming"]
+TERMINAL += ["place_command"]
 TERMINAL += ["cli"]
 """The command line. It may import everything; nothing else may import it."""
 
@@ -213,6 +215,13 @@ IMPLEMENTATIONS = {
     "profile.session": {"numpy"},
     "profile.tune": {"numpy"},
     "statistics": {"numpy"},
+    "place.cascade": {"numpy", "scipy"},
+    "place.distribution": {"numpy", "scipy"},
+    "place.evidence": {"numpy"},
+    "place.options": {"numpy"},
+    "place.queueing": {"numpy", "scipy"},
+    "place.solving": {"numpy", "scipy"},
+    "place.simulation": {"numpy"},
 }
 """The modules that import a framework when they are imported. All others do so on use."""
 
