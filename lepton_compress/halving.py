@@ -104,7 +104,7 @@ def write(opened: Opened, cut: Cut, partition: Partition, out: Path) -> Halves:
                 mend="cut elsewhere",
             )
     return Halves(
-        cut=replace(cut, difference=made.difference),
+        cut=replace(cut, difference=made.difference, edge_bytes=sizes[0]),
         edge=EDGE,
         cloud=CLOUD,
         inputs=tuple(opened.cutting.inputs),

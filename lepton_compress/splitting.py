@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lepton_compress import registry
+from lepton_compress import placements, registry
 from lepton_compress.artifacts import Observer, Split
 from lepton_compress.errors import InputError, RecipeError
 from lepton_compress.halving import CLOUD, EDGE, RUNTIME, halves, named, runner, write
@@ -205,7 +205,36 @@ def _with_times(cut: Cut, edge: Taken, cloud: Taken) -> Cut:
         edge_interval=edge.interval,
         cloud_seconds=cloud.seconds,
         cloud_interval=cloud.interval,
+        edge_quantiles=edge.quantiles,
+        cloud_quantiles=cloud.quantiles,
+        edge_memory=edge.memory,
         provenance="measured",
+    )
+
+
+def planned(found: Cuts, candidate: str, *, result: str = "") -> tuple[placements.Cut, ...]:
+    """The cuts of a candidate's ONNX artifact as the planner takes them.
+
+    Args:
+        found: by `cuts`.
+        candidate, result: whose artifact it is.
+    """
+    return tuple(
+        placements.Cut(
+            candidate=candidate,
+            format="onnx",
+            name=cut.name,
+            bytes=cut.bytes,
+            edge_target=found.edge,
+            cloud_target=found.cloud,
+            edge_seconds=cut.edge_quantiles or (cut.edge_seconds,),
+            cloud_seconds=cut.cloud_quantiles or (cut.cloud_seconds,),
+            edge_bytes=cut.edge_bytes,
+            edge_memory=cut.edge_memory,
+            provenance=cut.provenance,
+            result=result,
+        )
+        for cut in found.cuts
     )
 
 

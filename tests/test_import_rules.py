@@ -35,12 +35,14 @@ FOUNDATION = [
 ]
 FOUNDATION += ["use", "budget", "catalogue", "recipe", "store", "ranges"]
 FOUNDATION += ["layers"]
+FOUNDATION += ["placements"]
 """Lowest first: each may import those before it, and nothing else."""
 
 FOR_ALL = {"errors", "artifacts", "overviews", "accounts", "units", "provenance", "registry"}
 FOR_ALL |= {"comparison", "predictions"}
 FOR_ALL |= {"budget", "judgements", "recipe", "store", "ranges"}
 FOR_ALL |= {"layers"}
+FOR_ALL |= {"placements"}
 """What every stage may import."""
 
 STAGES = {
@@ -82,13 +84,14 @@ STAGES = {
     # It brings old results up to date, which lack what follows from the rest.
     "report": {"report", "front", "outcomes", "readings"},
 }
+STAGES["place"] = {"place", "document", "findings", "statistics", "use"}
 STAGES["export"].add("targets.frames")
 STAGES["preprocess"] |= {"export.comparable", "export.unrounded", "targets.frames"}
 STAGES["profile"].add("targets.frames")
 STAGES["predict"].add("targets.stepping")
 STAGES["explain"].add("targets.frames")
 STAGES["explain"].add("targets.litert_session")
-STAGES["place"] = {"place", "load.external", "verify", "targets.runner"}
+STAGES["place"] |= {"load.external", "verify", "targets.runner"}
 STAGES["report"] |= {"place.cuts"}
 """What a stage may import beside that: never another stage, only the helper modules named here."""
 
@@ -96,12 +99,14 @@ COMPOSERS = ["job", "branches", "keys", "plan", "requirements", "plugins", "doct
 COMPOSERS += ["compare", "joined", "tracking"]
 COMPOSERS += ["devices", "measuring"]
 COMPOSERS += ["target_pages"]
-COMPOSERS += ["scaffold", "behaving", "verifying", "predicting", "pipeline", "library"]
 COMPOSERS += ["weighing", "halving", "splitting"]
+COMPOSERS += ["placing"]
+COMPOSERS += ["scaffold", "behaving", "verifying", "predicting", "pipeline", "library"]
 COMPOSERS += ["remeasure", "judging", "__init__"]
 """They put the stages together. Each may import every stage, and the composers before it."""
 
 TERMINAL = ["boundary", "options", "gate_command", "asking", "commands", "reporting", "aiming"]
+TERMINAL += ["place_command"]
 TERMINAL += ["split_command"]
 TERMINAL += ["cli"]
 """The command line. It may import everything; nothing else may import it."""
@@ -215,12 +220,23 @@ IMPLEMENTATIONS = {
     "profile.tune": {"numpy"},
     "profile.turns": {"numpy"},
     "place.cutting": {"onnx"},
+    "place.runners.cloud": {"numpy", "safetensors"},
+    "place.runners.edge": {"numpy"},
+    "place.runners.measure": {"numpy"},
     "statistics": {"numpy"},
+    "place.cascade": {"numpy", "scipy"},
+    "place.distribution": {"numpy", "scipy"},
+    "place.evidence": {"numpy"},
+    "place.options": {"numpy"},
+    "place.queueing": {"numpy", "scipy"},
+    "place.solving": {"numpy", "scipy"},
+    "place.simulation": {"numpy"},
 }
 """The modules that import a framework when they are imported. All others do so on use."""
 
 MAY_PRINT = {"cli", "boundary", "report.terminal", "profile.worker", "profile.agent"}
-"""The last two are programs of their own."""
+MAY_PRINT |= {f"place.runners.{name}" for name in ("cloud", "edge", "measure", "link")}
+"""The workers, the agent and what runs in a deployment are programs of their own."""
 
 
 def parse(name: str) -> ast.Module:

@@ -44,6 +44,10 @@ class Cut:
         edge_macs, cloud_macs: multiply-accumulates of one sample; None where a shape is not known.
         edge_seconds, cloud_seconds: of one call of each half.
         edge_interval, cloud_interval: their 95 % bootstrap intervals; None of an estimate.
+        edge_quantiles, cloud_quantiles: of the calls, at the shares in `artifacts.QUANTILES`; empty
+            of an estimate.
+        edge_memory: peak memory of the edge's half; None where it is not known.
+        edge_bytes: of the edge's file; 0 where it was not made.
         provenance: "estimated" from the runtime's profile of the whole, or "measured" on the
             halves.
         promising: whether there is a bandwidth at which no other cut is sooner done, by the
@@ -63,6 +67,10 @@ class Cut:
     cloud_seconds: float = math.nan
     edge_interval: tuple[float, float] | None = None
     cloud_interval: tuple[float, float] | None = None
+    edge_quantiles: tuple[float, ...] = ()
+    cloud_quantiles: tuple[float, ...] = ()
+    edge_memory: int | None = None
+    edge_bytes: int = 0
     provenance: Literal["measured", "estimated"] = "estimated"
     promising: bool = False
     difference: float | None = None

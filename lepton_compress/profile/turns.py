@@ -15,8 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
+from lepton_compress.artifacts import QUANTILES
 from lepton_compress.errors import LeptonError
 from lepton_compress.profile.lanes import Lane, Subject, choose_cpus, job_of
 from lepton_compress.profile.places import site
@@ -40,10 +42,19 @@ class Part:
 
 @dataclass(frozen=True)
 class Taken:
-    """Median seconds of a call, with its 95 % bootstrap interval."""
+    """What a part took.
+
+    Attributes:
+        seconds: median of a call.
+        interval: its 95 % bootstrap interval.
+        quantiles: of the calls, in seconds, at the shares in `QUANTILES`.
+        memory: bytes at most, above what the runtime itself takes; None where that is not known.
+    """
 
     seconds: float
     interval: tuple[float, float]
+    quantiles: tuple[float, ...]
+    memory: int | None
 
 
 def turns(
@@ -85,7 +96,9 @@ def turns(
     found = {}
     for name, lane in lanes.items():
         point, interval = percentiles(lane.sets, seed, ("p50",))["p50"]
-        found[name] = Taken(point, interval)
+        calls = np.concatenate(lane.turns) * 1e-9
+        quantiles = np.quantile(calls, QUANTILES, method="inverted_cdf")
+        found[name] = Taken(point, interval, tuple(map(float, quantiles)), lane.peak_memory)
     return found
 
 
