@@ -17,7 +17,7 @@ _TARGET = "A target of the recipe, for the {}; its first one that runs ONNX grap
 
 @splitting_app.command(
     short_help="Cut a model between an edge and a cloud.",
-    epilog="Example: `lepton-compress split runs/resnet8-edge:int8 --at block2/Add --output halves`",
+    epilog="Example: `lepton-compress split runs/resnet8-edge:int8 --at block2/Add`",
 )
 def split(
     artifact: Annotated[

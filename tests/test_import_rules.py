@@ -128,6 +128,8 @@ FRAMEWORKS |= {"ethosu", "tflite_micro", "ai_edge_litert", "flatbuffers"}
 FRAMEWORKS |= {"openvino", "onnxruntime_qnn"}
 FRAMEWORKS |= {"jinja2", "markupsafe", "matplotlib", "mlflow"}
 
+FRAMEWORKS |= {"starlette", "uvicorn", "prometheus_client", "urllib3"}
+
 IMPLEMENTATIONS = {
     "alignment": {"numpy", "onnx"},
     "preprocess.attach": {"numpy", "onnx"},
@@ -220,7 +222,7 @@ IMPLEMENTATIONS = {
     "profile.tune": {"numpy"},
     "profile.turns": {"numpy"},
     "place.cutting": {"onnx"},
-    "place.runners.cloud": {"numpy", "safetensors"},
+    "place.runners.cloud": {"numpy", "prometheus_client", "safetensors", "starlette", "uvicorn"},
     "place.runners.edge": {"numpy"},
     "place.runners.measure": {"numpy"},
     "statistics": {"numpy"},

@@ -40,7 +40,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-TOKEN = "LEPTON_TOKEN"
+TOKEN = "LEPTON_TOKEN"  # noqa: S105 - the name of a variable
 """Environment variable; not an option, which every user of the machine could see."""
 INFER, HEALTH, METRICS = "/v1/infer", "/healthz", "/metrics"
 BINARY = "application/octet-stream"
@@ -59,7 +59,7 @@ RECEIVED = prometheus.Counter("lepton_received_bytes", "Bodies of requests.")
 QUEUED = prometheus.Gauge("lepton_queue_requests", "Requests that wait.")
 
 
-class Refused(Exception):
+class RequestError(Exception):
     """A request that gets an error. `status` is HTTP's."""
 
     def __init__(self, status: int, problem: str) -> None:
@@ -100,11 +100,11 @@ class Model:
         """How many samples these are.
 
         Raises:
-            Refused: they are not what the model takes.
+            RequestError: they are not what the model takes.
         """
         wanted = {each["name"]: each for each in self.inputs}
         if set(feeds) != set(wanted):
-            raise Refused(400, f"has {listed(feeds)}; the model takes {listed(wanted)}")
+            raise RequestError(400, f"has {listed(feeds)}; the model takes {listed(wanted)}")
         counts = set()
         for name, array in feeds.items():
             shape, dtype = wanted[name]["shape"], wanted[name]["dtype"]
@@ -114,13 +114,13 @@ class Model:
                 for want, have in zip(shape, array.shape)  # noqa: B905 - Python 3.9
             ):
                 said = f"{name} is {array.dtype}{list(array.shape)}"
-                raise Refused(400, f"{said}; the model takes {dtype}{shape}")
+                raise RequestError(400, f"{said}; the model takes {dtype}{shape}")
             counts.add(array.shape[0] if shape else 1)
         if len(counts) != 1:
-            raise Refused(400, "the inputs hold different numbers of samples")
+            raise RequestError(400, "the inputs hold different numbers of samples")
         [count] = counts
         if not 1 <= count <= most:
-            raise Refused(400, f"holds {count} samples; a request has 1 to {most}")
+            raise RequestError(400, f"holds {count} samples; a request has 1 to {most}")
         return int(count)
 
 
@@ -155,7 +155,7 @@ class Batcher:
         """The outputs, seconds of waiting, and how many samples were computed together.
 
         Raises:
-            Refused: too many wait already, or it took too long.
+            RequestError: too many wait already, or it took too long.
         """
         loop = asyncio.get_running_loop()
         key = tuple((name, array.shape[1:]) for name, array in sorted(feeds.items()))
@@ -164,12 +164,12 @@ class Batcher:
         try:
             self.queue.put_nowait(asked)
         except asyncio.QueueFull:
-            raise Refused(503, "too many requests wait") from None
+            raise RequestError(503, "too many requests wait") from None
         QUEUED.set(self.queue.qsize())
         try:
             return await asyncio.wait_for(asked.answer, patience)
         except TimeoutError:
-            raise Refused(504, f"gave no answer within {patience:g} s") from None
+            raise RequestError(504, f"gave no answer within {patience:g} s") from None
 
     async def _work(self, session: Any) -> None:
         loop, next_one = asyncio.get_running_loop(), None
@@ -236,7 +236,7 @@ class Batcher:
         for each in batch:
             if not each.answer.done():
                 each.answer.set_exception(
-                    Refused(500, "the model failed; the server's log says why")
+                    RequestError(500, "the model failed; the server's log says why")
                 )
 
 
@@ -276,7 +276,7 @@ class Server:
         """Arrays in, arrays out."""
         try:
             response = await self._infer(request)
-        except Refused as error:
+        except RequestError as error:
             response = JSONResponse({"error": error.problem}, error.status)
             if error.status == 503:
                 response.headers["Retry-After"] = "1"
@@ -301,18 +301,18 @@ class Server:
             return
         given = request.headers.get("Authorization", "")
         if not hmac.compare_digest(given.encode(), f"Bearer {self.token}".encode()):
-            raise Refused(401, "needs the token, as `Authorization: Bearer TOKEN`")
+            raise RequestError(401, "needs the token, as `Authorization: Bearer TOKEN`")
 
     async def _body(self, request: Request) -> bytes:
         """The body, read no further than it may be long."""
         told = request.headers.get("Content-Length", "0")
         if told.isdigit() and int(told) > self.largest:
-            raise Refused(413, f"is longer than {self.largest} bytes")
+            raise RequestError(413, f"is longer than {self.largest} bytes")
         parts = bytearray()
         async for part in request.stream():
             parts += part
             if len(parts) > self.largest:
-                raise Refused(413, f"is longer than {self.largest} bytes")
+                raise RequestError(413, f"is longer than {self.largest} bytes")
         return bytes(parts)
 
     async def health(self, _: Request) -> Response:
@@ -325,7 +325,7 @@ class Server:
         """In Prometheus' text format."""
         try:
             self._allowed(request)
-        except Refused as error:
+        except RequestError as error:
             return JSONResponse({"error": error.problem}, error.status)
         kind = prometheus.CONTENT_TYPE_LATEST
         return Response(prometheus.generate_latest(), headers={"Content-Type": kind})
@@ -341,13 +341,13 @@ def decode(body: bytes) -> dict[str, Any]:
     """The arrays of a safetensors file.
 
     Raises:
-        Refused: it is none.
+        RequestError: it is none.
     """
     try:
         return dict(safetensors.numpy.load(body))
     except Exception as error:  # of classes that differ by what is wrong with it
         said = " ".join(str(error).split())[:200]
-        raise Refused(400, f"the body is no safetensors file ({said})") from error
+        raise RequestError(400, f"the body is no safetensors file ({said})") from error
 
 
 def listed(names: Any) -> str:

@@ -16,8 +16,8 @@ What the manifest says decides what happens with a sample:
              down its own answer stands, and says so
     split    the first half runs here, and what it gives goes up
 
-`LEPTON_TOKEN` holds the secret that the cloud asks for, if it asks for one. With an https address the
-certificate is verified; `ca` names a file with the authority that signed it.
+`LEPTON_TOKEN` holds the secret that the cloud asks for, if it asks for one. With an https address
+the certificate is verified; `ca` names a file with the authority that signed it.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from typing import Any
 
 import numpy as np
 
-TOKEN = "LEPTON_TOKEN"
+TOKEN = "LEPTON_TOKEN"  # noqa: S105 - the name of a variable
 INFER, HEALTH = "/v1/infer", "/healthz"
 BINARY = "application/octet-stream"
 AGAIN = (429, 502, 503, 504)
@@ -50,11 +50,11 @@ LARGEST_ANSWER = 1 << 26
 log = logging.getLogger("edge")
 
 
-class LinkDown(Exception):
+class LinkDownError(Exception):
     """The cloud gave no answer in time."""
 
 
-class Refused(Exception):
+class RefusedError(Exception):
     """The cloud does not take what was sent; sending it again would not help."""
 
 
@@ -140,7 +140,7 @@ class Edge:
         self.counts = Counts()
         rule = self.about.get("confidence") or {}
         self.threshold = rule.get("threshold", 0.0) if threshold is None else threshold
-        self._session = self._load() if "model" in self.about else None
+        self._session: Any = self._load() if "model" in self.about else None
         self._busy = threading.Lock()
         self._link = self.about.get("link") or {}
         self._url, self._pool = url.rstrip("/"), None
@@ -163,14 +163,14 @@ class Edge:
         """What comes out for the arrays of some samples, each (samples, ...).
 
         Raises:
-            LinkDown: the cloud is needed and gives no answer in time.
-            Refused: the cloud does not take what was sent.
+            LinkDownError: the cloud is needed and gives no answer in time.
+            RefusedError: the cloud does not take what was sent.
             ValueError: the arrays are not what the model takes.
         """
         self.counts.add(requests=1)
         try:
             made: Answer = getattr(self, f"_{self.kind}")(self._checked(feeds))
-        except (LinkDown, Refused):
+        except (LinkDownError, RefusedError):
             self.counts.add(failed=1)
             raise
         went_up, stood = made.by == "cloud", bool(made.degraded)
@@ -217,7 +217,7 @@ class Edge:
             return own
         try:
             made = self._ask(feeds)
-        except LinkDown as error:
+        except LinkDownError as error:
             self._pause = min(max(2 * self._pause, FIRST_PAUSE), LONGEST_PAUSE)
             self._down_until = time.monotonic() + self._pause
             self._down = own.degraded = str(error)
@@ -241,8 +241,8 @@ class Edge:
         """Send arrays up.
 
         Raises:
-            LinkDown: no answer came in time, whatever was tried.
-            Refused: the cloud does not take them.
+            LinkDownError: no answer came in time, whatever was tried.
+            RefusedError: the cloud does not take them.
         """
         from safetensors.numpy import load, save
 
@@ -266,13 +266,15 @@ class Edge:
             if status == 200:
                 return data
             if status and status not in AGAIN:
-                raise Refused(said)
+                raise RefusedError(said)
             # Half of it by chance, so that devices that failed together do not return together.
             rest = min(pause * random.uniform(0.5, 1.0), deadline - time.monotonic())  # noqa: S311
             if tried <= self._link["retries"] and rest > 0:
                 time.sleep(rest)
             pause *= 2
-        raise LinkDown(f"no answer from {self._url or 'the cloud'} in {tried} attempts: {said}")
+        raise LinkDownError(
+            f"no answer from {self._url or 'the cloud'} in {tried} attempts: {said}"
+        )
 
     def _attempt(self, body: bytes, left: float) -> tuple[int, bytes, str]:
         """Status (0 without any), body and problem of one request."""
@@ -329,6 +331,8 @@ class Edge:
         file = self.folder / held["file"]
         if hashlib.sha256(file.read_bytes()).hexdigest() != held["sha256"]:
             raise ManifestError(f"{file} is another file than the manifest says")
+        if str(self.folder) not in sys.path:  # what loads the model lies beside it
+            sys.path.append(str(self.folder))
         return importlib.import_module(held["program"]).load(file, held["threads"])
 
 
@@ -412,7 +416,7 @@ def main() -> int:
                 print(told(row, made, device.about))
             if given.metrics:
                 given.metrics.write_text(device.counts.text(), encoding="utf-8")
-    except (ManifestError, LinkDown, Refused, ValueError, OSError) as error:
+    except (ManifestError, LinkDownError, RefusedError, ValueError, OSError) as error:
         log.error("%s", error)
         return 2
     return 0
