@@ -1,7 +1,7 @@
 """What a placement says: where each workload's model runs, what that is expected to cost, what else
 there was and why it lost. Frozen values, apart from whoever makes or shows them.
 
-    Cut -> Plan -> Placed -> Placement
+    Split -> Plan -> Placed -> Placement
 
 Times are in seconds, sizes in bytes, costs in the fleet's currency a month.
 """
@@ -17,7 +17,7 @@ Provenance = Literal["measured", "simulated", "estimated"]
 
 
 @dataclass(frozen=True)
-class Cut:
+class Split:
     """An artifact in two halves: the first runs at the edge, the second in the cloud.
 
     Attributes:
@@ -122,7 +122,7 @@ class Plan:
     cloud: Variant | None
     cloud_site: str
     cascade: Cascade | None
-    cut: Cut | None
+    cut: Split | None
     latency: dict[str, float]
     edge_utilization: float
     link_utilization: float
@@ -231,7 +231,7 @@ class Change:
 
     Attributes:
         workload, site: whose plan turns.
-        of: what is changed, as "round trip", "bandwidth up", "price of a replica", "accuracy".
+        of: what is changed, as it stands behind a value: "round trip", "for a replica".
         now, at: its value in the fleet file, and the one at which the plan turns.
         direction: "below" or "above" `at`.
         plan: what is chosen beyond; empty where nothing meets the demands there.

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from lepton_compress.artifacts import Observer, RunResult
 from lepton_compress.errors import InputError, RecipeError
 from lepton_compress.place.fleet import FleetFile, fleet_from_values, read_fleet
-from lepton_compress.placements import Cut, Placement
+from lepton_compress.placements import Split, Placement
 from lepton_compress.registry import nearest
 from lepton_compress.report.folder import read_result
 from lepton_compress.report.plain import plain, restore
@@ -32,8 +32,9 @@ def place(
     results: Results,
     fleet: str | Path | Mapping[str, Any],
     *,
-    cuts: Sequence[Cut] = (),
+    splits: Sequence[Split] = (),
     sensitivity: bool = True,
+    maps: bool = False,
     simulate: bool = False,
     seed: int = 0,
     observer: Observer | None = None,
@@ -44,8 +45,9 @@ def place(
     Args:
         results: of one run or several: values, or the paths of run folders or result.json.
         fleet: a fleet file, or what stands in one.
-        cuts: of artifacts in two halves, for plans that split them.
+        splits: artifacts in two halves, for plans that split them.
         sensitivity: find where the answer would change, too.
+        maps: find what would be chosen over round trip and bandwidth, too, for pictures.
         simulate: confirm the latencies by a discrete-event simulation (extra `placement`).
         seed: of the halves of the samples, and of the simulation.
         observer: told of progress.
@@ -69,7 +71,7 @@ def place(
     check(file, held)
     from lepton_compress.place.planning import Planner
 
-    planner = Planner(file.fleet, held, cuts, seed)
+    planner = Planner(file.fleet, held, splits, seed)
     with told.work("plan"):
         made = planner.place()
     if sensitivity and made.feasible:
@@ -168,7 +170,7 @@ def fleet_of(source: Source) -> FleetFile | None:
 
 def after(result: RunResult, file: FleetFile, observer: Observer) -> Placement:
     """Plan a fleet at the end of a run, and leave what was found in its folder."""
-    made = place(result, file.path, observer=observer)
+    made = place(result, file.path, maps=True, observer=observer)
     if result.folder is not None:
         write_atomically(result.folder / PLACEMENT, to_json(made))
         write_atomically(result.folder / PAGE, page(made))

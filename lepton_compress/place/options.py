@@ -24,7 +24,7 @@ from lepton_compress.place.distribution import (
 )
 from lepton_compress.place.evidence import Evidence
 from lepton_compress.place.fleet import Fleet, Link, Site, Workload
-from lepton_compress.placements import Cascade, Cut, Kind, Leaves, Provenance, Variant
+from lepton_compress.placements import Cascade, Split, Kind, Leaves, Provenance, Variant
 from lepton_compress.statistics import Interval
 from lepton_compress.units import show_percent, show_seconds
 
@@ -34,7 +34,7 @@ MONTH = HOURS * 3600.0
 GIGABYTE = 1e9
 IDLE = 0.8
 """Busy share that a queue may have where no latency is asked for."""
-_MOST = 9
+_MOST = 5
 """Thresholds of one pair of artifacts."""
 Problem = tuple[str, str]
 """A demand that is broken, and how."""
@@ -86,7 +86,7 @@ class Option:
     availability: float
     higher_is_better: bool = True
     cascade: Cascade | None = None
-    cut: Cut | None = None
+    cut: Split | None = None
     problems: tuple[Problem, ...] = ()
 
     @property
@@ -137,10 +137,10 @@ class Options:
 
     fleet: Fleet
     results: Sequence[RunResult]
-    cuts: Sequence[Cut] = ()
+    splits: Sequence[Split] = ()
     seed: int = 0
     _curves: dict[tuple[str, ...], cascade.Curve] = field(default_factory=dict)
-    _held: dict[tuple[str, str], list[Evidence]] = field(default_factory=dict)
+    _held: dict[tuple[object, ...], list[Evidence]] = field(default_factory=dict)
     left_out: dict[tuple[str, str], list[str]] = field(default_factory=dict)
 
     def of(self, fleet: Fleet, workload: Workload, site: Site) -> list[Option]:
@@ -150,7 +150,7 @@ class Options:
 
     def evidence(self, workload: Workload, site: Site) -> list[Evidence]:
         """What was measured of the workload's models on a site's target."""
-        key = (workload.name, site.name)
+        key = (workload.name, site.name, site.ram, site.flash)
         if key not in self._held:
             self._held[key], said = evidence.gather(self._of(workload), site, workload.metric)
             self._note(workload, said)
@@ -196,8 +196,9 @@ class Options:
                 yield from self._splits(wire, edges, above)
 
     def _cascades(self, wire: _Wire, low: Evidence, high: Evidence) -> Iterator[Option]:
-        if _identity(low) == _identity(high):
-            return
+        sign = 1.0 if low.score.higher_is_better else -1.0
+        if sign * high.score.value <= sign * low.score.value:
+            return  # what is no better is not worth asking
         if reason := evidence.pairable(low, high):
             self._note(wire.workload, [f"no cascade: {reason}"])
             return
@@ -220,7 +221,7 @@ class Options:
     def _splits(
         self, wire: _Wire, edges: Sequence[Evidence], above: Sequence[Evidence]
     ) -> Iterator[Option]:
-        for cut in self.cuts:
+        for cut in self.splits:
             wanted = (cut.result, cut.candidate, cut.format)
             low = next((e for e in edges if _identity(e) == wanted), None)
             high = next((e for e in above if _identity(e) == wanted), None)
@@ -404,7 +405,7 @@ class _Wire:
             **self._common(share, self.workload.payload.up, load),
         )
 
-    def split(self, low: Evidence, high: Evidence, cut: Cut) -> Option:
+    def split(self, low: Evidence, high: Evidence, cut: Split) -> Option:
         """The first half runs at the edge, and what comes out of it goes up."""
         factors = [_factor(each, site) for each, site in ((low, self.site), (high, self.cloud))]
         before = _half(cut.edge_seconds, factors[0])

@@ -12,6 +12,7 @@ that do.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import optimize, sparse
 
+from lepton_compress.place.distribution import Distribution, mixture
 from lepton_compress.place.fleet import Fleet, LatencyDemand, Site, Workload
 from lepton_compress.place.options import HOURS, IDLE, Option, PoolKey
 from lepton_compress.place.queueing import FULL, waiting
@@ -33,6 +35,7 @@ _NODE = 1.35
 _SECONDS = 20.0
 _ATTEMPTS = 4
 _NOTHING = 1e-9
+_MOST_KEPT = 20_000
 
 
 @dataclass(frozen=True)
@@ -130,8 +133,8 @@ def fewest(users: Sequence[tuple[Case, Option]], rate: float, site: Site, most: 
 class Solver:
     """Solves cases of one fleet; capacities are kept from one call to the next."""
 
-    _capacities: dict[tuple[int, int], float] = field(default_factory=dict)
-    _kept: list[Option] = field(default_factory=list)
+    _capacities: dict[tuple[object, ...], float] = field(default_factory=dict)
+    _kept: list[tuple[object, ...]] = field(default_factory=list)
 
     def solve(self, fleet: Fleet, cases: Sequence[Case]) -> Solution | None:
         """The best choice by what the fleet prefers, or None where there is none."""
@@ -197,12 +200,14 @@ class Solver:
         return ends[0] + share * (ends[1] - ends[0])
 
     def _at(self, case: Case, option: Option, servers: int) -> float:
-        key = (id(option), servers)
+        held = (option.direct, option.sent, option.served)
+        asked = (case.latency.limit, case.share) if case.latency else None
+        key = (*map(id, held), option.share, asked, servers)
         if key not in self._capacities:
-            if len(self._kept) > 20_000:
+            if len(self._kept) > _MOST_KEPT:
                 self._kept.clear()
                 self._capacities.clear()
-            self._kept.append(option)  # so that its id is not given to another one
+            self._kept.append(held)  # so that their ids are not given to others
             self._capacities[key] = capacity(case, option, servers)
         return self._capacities[key]
 
@@ -303,7 +308,7 @@ class _Program:
                     for i, number in enumerate(sizes[pool])
                 }
                 self.rows.append((used, -np.inf, float(site.replicas)))
-        self.money = self._over(lambda case, option: option.cost, priced=True)
+        self.money = self._over(lambda _, option: option.cost, priced=True)
         if fleet.cost is not None:
             # Pools shrink when they are checked: a little over here may be within there.
             self.rows.append((_sparse(self.money), -np.inf, fleet.cost * _STEP))
@@ -391,6 +396,19 @@ class _Program:
             options={"time_limit": _SECONDS, "mip_rel_gap": 1e-6},
         )
         return None if found.x is None else np.round(found.x)
+
+
+def _alone(option: Option, share: float) -> float:
+    """Seconds at a percentile, without waiting in the cloud."""
+    return _quantile(option.direct, option.sent, option.share, share)
+
+
+@functools.lru_cache(maxsize=8192)
+def _quantile(
+    direct: Distribution | None, sent: Distribution | None, up: float, share: float
+) -> float:
+    parts = [(1 - up, direct), (up, sent)]
+    return mixture([(weight, each) for weight, each in parts if each is not None]).quantile(share)
 
 
 def _weight(case: Case) -> float:
