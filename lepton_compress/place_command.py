@@ -98,9 +98,7 @@ def place(
         raise typer.Exit(EXIT_GATE)
 
 
-def _check(
-    results: list[Path] | None, fleet: Path | None, plot: Path | None
-) -> None:
+def _check(results: list[Path] | None, fleet: Path | None, plot: Path | None) -> None:
     """What the options of this command need of each other."""
     from lepton_compress.errors import RecipeError
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from lepton_compress.artifacts import Observer, RunResult
 from lepton_compress.errors import InputError, RecipeError
 from lepton_compress.place.fleet import FleetFile, fleet_from_values, read_fleet
-from lepton_compress.placements import Split, Placement
+from lepton_compress.placements import Placement, Split
 from lepton_compress.registry import nearest
 from lepton_compress.report.folder import read_result
 from lepton_compress.report.plain import plain, restore
@@ -109,7 +109,7 @@ def check(file: FleetFile, results: Sequence[RunResult]) -> None:
         raise RecipeError(first.problem, where=first.where, mend=first.mend, others=tuple(others))
 
 
-def _unprofiled(file: FleetFile, known: Sequence[str]) -> Iterator[RecipeError]:
+def _unprofiled(file: FleetFile, known: list[str]) -> Iterator[RecipeError]:
     """Sites whose target has no profile, nor one to estimate it from."""
     for index, site in enumerate(file.fleet.sites):
         if site.target in known:

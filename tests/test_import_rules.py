@@ -218,7 +218,7 @@ IMPLEMENTATIONS = {
     "place.cascade": {"numpy", "scipy"},
     "place.distribution": {"numpy", "scipy"},
     "place.evidence": {"numpy"},
-    "place.options": {"numpy"},
+    "place.finding": {"numpy"},
     "place.queueing": {"numpy", "scipy"},
     "place.solving": {"numpy", "scipy"},
     "place.simulation": {"numpy"},

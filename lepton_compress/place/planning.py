@@ -9,11 +9,12 @@ from dataclasses import dataclass, field
 
 from lepton_compress.artifacts import RunResult
 from lepton_compress.place.distribution import Distribution
+from lepton_compress.place.finding import Options
 from lepton_compress.place.fleet import Fleet, Site, Workload
-from lepton_compress.place.options import HOURS, Option, Options
+from lepton_compress.place.options import HOURS, Option
 from lepton_compress.place.queueing import utilization, waiting
 from lepton_compress.place.solving import Case, Solution, Solver, fewest
-from lepton_compress.placements import Split, Placed, Placement, Plan, Pool, RunnerUp
+from lepton_compress.placements import Placed, Placement, Plan, Pool, RunnerUp, Split
 from lepton_compress.units import show_percent, show_seconds
 
 SHARES = {"p50": 0.5, "p90": 0.9, "p99": 0.99}

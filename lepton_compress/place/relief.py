@@ -43,7 +43,10 @@ def reliefs(planner: Planner, observer: Observer) -> tuple[Relief, ...]:
     """The least change of every single demand that makes a plan possible; those that no change
     of helps are told too."""
     cases = planner.cases(planner.fleet)
-    held = [*_of_fleet(planner.fleet), *(d for case in _stuck(planner, cases) for d in _of(planner.fleet, case))]
+    held = [
+        *_of_fleet(planner.fleet),
+        *(d for case in _stuck(planner, cases) for d in _of(planner.fleet, case)),
+    ]
     found = []
     with observer.work("what would have to give", len(held)) as progress:
         for each in held:

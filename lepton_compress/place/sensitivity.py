@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 from lepton_compress.artifacts import Observer
 from lepton_compress.place.fleet import Fleet, Link
@@ -26,6 +27,8 @@ _CLOSE_ACCURACY = 2e-4
 CELLS = 13
 """Columns and rows of a map."""
 _LEAST_SPAN = 32.0
+Side = Literal["below", "above"]
+_SIDES: tuple[Side, Side] = ("below", "above")
 Put = Callable[[float], Fleet]
 Show = Callable[[float], str]
 
@@ -63,7 +66,7 @@ def changes(planner: Planner, observer: Observer) -> tuple[Change, ...]:
     with observer.work("sensitivity", len(held)) as progress:
         for index, number in held:
             now = named(solution, index)
-            for direction, steps in zip(("below", "above"), number.steps, strict=True):
+            for direction, steps in zip(_SIDES, number.steps, strict=True):
                 turn = _turn(planner, index, number, now, steps)
                 if turn is not None:
                     found.append(_change(cases[index], number, direction, *turn))
@@ -91,7 +94,9 @@ def numbers(fleet: Fleet, case: Case) -> Iterator[Number]:
     for link in fleet.links_of(case.site.name):
         many = len(fleet.links_of(case.site.name)) > 1
         way = f" to {link.cloud}" if many else ""
-        yield _scaled(f"round trip{way}", link.round_trip, _of_link(fleet, link, "round_trip"), show_seconds)
+        yield _scaled(
+            f"round trip{way}", link.round_trip, _of_link(fleet, link, "round_trip"), show_seconds
+        )
         yield _scaled(f"bandwidth up{way}", link.up, _of_link(fleet, link, "up"), show_bandwidth)
         if link.price > 0:
             put = _of_link(fleet, link, "price")
@@ -210,15 +215,14 @@ def _turn(
     return None
 
 
-def _change(case: Case, number: Number, direction: str, at: float, plan: str) -> Change:
+def _change(case: Case, number: Number, direction: Side, at: float, plan: str) -> Change:
     goes = f"goes to {plan}" if plan else "has no plan that meets the demands"
     said = (
         f"{case.workload.name} at {case.site.name} {goes} {direction} {number.show(at)} "
         f"{number.of} (now {number.show(number.now)})"
     )
-    side = "below" if direction == "below" else "above"
     return Change(
-        case.workload.name, case.site.name, number.of, number.now, at, side, plan, said
+        case.workload.name, case.site.name, number.of, number.now, at, direction, plan, said
     )
 
 

@@ -23,10 +23,10 @@ from scipy import optimize, sparse
 
 from lepton_compress.place.distribution import Distribution, mixture
 from lepton_compress.place.fleet import Fleet, LatencyDemand, Site, Workload
-from lepton_compress.place.options import HOURS, IDLE, Option, PoolKey
-from lepton_compress.place.queueing import FULL, waiting
+from lepton_compress.place.options import HOURS, Option, PoolKey
+from lepton_compress.place.queueing import waiting
 
-LOADS = (0.02, 0.2, 0.4, 0.55, 0.7, 0.8, 0.87, 0.92, 0.95, 0.97)
+LOADS = (0.02, 0.2, 0.4, 0.55, 0.7, 0.8, 0.85, 0.9, 0.94)
 """Busy shares at which capacities are worked out; between them they are interpolated."""
 _ALL = 24
 """Up to so many replicas each number is considered, beyond in steps of `_STEP`."""
@@ -71,17 +71,18 @@ class Solution:
     cost: float
 
 
-def capacity(case: Case, option: Option, servers: int) -> float:
+def capacity(case: Case, option: Option, servers: int, busy: float) -> float:
     """Requests a second that so many servers can take, of all that share them, before the option
-    misses the latency that is asked for; interpolated between `LOADS`."""
+    misses the latency that is asked for, or the servers are busy for a larger share of the time
+    than `busy`; interpolated between `LOADS`."""
     service, latency = option.served, case.latency
     if service is None:
         return math.inf
     full = servers / service.mean
     if latency is None:
-        return IDLE * full
+        return busy * full
     before = (0.0, 1.0)
-    for load in LOADS:
+    for load in (*(each for each in LOADS if each < busy), busy):
         wait = waiting(load * full, service, servers)
         spare = option.within(latency.limit, wait) - case.share
         if spare < 0:
@@ -89,19 +90,14 @@ def capacity(case: Case, option: Option, servers: int) -> float:
             share = before[1] / (before[1] - spare) if before[1] > spare else 0.0
             return full * (before[0] + share * (load - before[0])) if before[0] else 0.0
         before = (load, spare)
-    return LOADS[-1] * full
+    return busy * full
 
 
 def met(case: Case, option: Option, rate: float, servers: int) -> bool:
     """Whether an option meets its latency with that many servers and that rate of all on them."""
     service, latency = option.served, case.latency
-    if service is None:
+    if service is None or latency is None:
         return True
-    load = rate * service.mean / servers
-    if latency is None:
-        return load <= IDLE
-    if load > FULL:
-        return False
     wait = waiting(rate, service, servers)
     return wait is not None and option.within(latency.limit, wait) >= case.share
 
@@ -117,7 +113,7 @@ def fewest(users: Sequence[tuple[Case, Option]], rate: float, site: Site, most: 
         servers = replicas * site.workers
         return all(met(case, option, rate, servers) for case, option in users)
 
-    low = max(1, math.ceil(rate * service.mean / FULL / site.workers))
+    low = max(1, math.ceil(rate * service.mean / site.busy / site.workers))
     if low > most or not enough(most):
         return None
     high = low
@@ -182,7 +178,7 @@ class Solver:
             for case in cases
         )
         # With few servers a little load can need several; with many the spare room shrinks.
-        most = math.ceil((load * 2 + 4 * math.sqrt(load) + 4) / site.workers) + 1
+        most = math.ceil((load * 2 / site.busy + 4 * math.sqrt(load) + 4) / site.workers) + 1
         most = min(most, site.replicas or most)
         found = list(range(1, min(most, _ALL) + 1))
         while found[-1] < most:
@@ -191,24 +187,24 @@ class Solver:
 
     def _capacity(self, fleet: Fleet, case: Case, option: Option, replicas: int) -> float:
         """Of so many replicas, interpolated between numbers in steps of `_NODE`."""
-        workers = fleet.site(option.cloud_site).workers
+        site = fleet.site(option.cloud_site)
         low, high = _nodes(replicas)
-        ends = [self._at(case, option, number * workers) for number in (low, high)]
+        ends = [self._at(case, option, n * site.workers, site.busy) for n in (low, high)]
         if low == high:
             return ends[0]
         share = (replicas - low) / (high - low)
         return ends[0] + share * (ends[1] - ends[0])
 
-    def _at(self, case: Case, option: Option, servers: int) -> float:
+    def _at(self, case: Case, option: Option, servers: int, busy: float) -> float:
         held = (option.direct, option.sent, option.served)
         asked = (case.latency.limit, case.share) if case.latency else None
-        key = (*map(id, held), option.share, asked, servers)
+        key = (*map(id, held), option.share, asked, servers, busy)
         if key not in self._capacities:
             if len(self._kept) > _MOST_KEPT:
                 self._kept.clear()
                 self._capacities.clear()
             self._kept.append(held)  # so that their ids are not given to others
-            self._capacities[key] = capacity(case, option, servers)
+            self._capacities[key] = capacity(case, option, servers, busy)
         return self._capacities[key]
 
 
@@ -248,7 +244,10 @@ def _checked(fleet: Fleet, cases: Sequence[Case], taken: tuple[Option, ...]) -> 
     replicas: dict[PoolKey, int] = {}
     for pool, held in users.items():
         site = fleet.site(pool.site)
-        most = site.replicas or math.ceil(4 * rates[pool] * _mean(held) / site.workers) + 64
+        most = (
+            site.replicas
+            or math.ceil(4 * rates[pool] * _mean(held) / site.busy / site.workers) + 64
+        )
         number = fewest(held, rates[pool], site, most)
         if number is None:
             return None

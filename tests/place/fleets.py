@@ -55,9 +55,7 @@ def result(folder: Path, name: str = "images", **changes: Any) -> RunResult:
         outcomes = (made.argmax(axis=1) == truth).astype(float)
         value, interval = mean_interval(outcomes)
         held.append(
-            Score(
-                candidate, "onnx", "accuracy", True, value, interval, SAMPLES, tuple(outcomes)
-            )
+            Score(candidate, "onnx", "accuracy", True, value, interval, SAMPLES, tuple(outcomes))
         )
     given: dict[str, Any] = {
         "recipe": name,
@@ -70,9 +68,7 @@ def result(folder: Path, name: str = "images", **changes: Any) -> RunResult:
         "baseline": "baseline",
         "candidates": tuple(Candidate(each, "1" * 64, None, (), 1, 1) for each in models),
         "artifacts": tuple(
-            Artifact(
-                each, "onnx", f"artifacts/{each}.onnx", "c" * 64, size, (SPEC,), (SPEC,), {}
-            )
+            Artifact(each, "onnx", f"artifacts/{each}.onnx", "c" * 64, size, (SPEC,), (SPEC,), {})
             for each, (_, _, size) in models.items()
         ),
         "parities": (),
@@ -117,9 +113,7 @@ def profile(candidate: str, target: str, seconds: float, **changes: Any) -> Prof
     return Profile(**given)
 
 
-def _answers(
-    models: dict[str, tuple[float, float, int]], seed: int
-) -> tuple[Any, dict[str, Any]]:
+def _answers(models: dict[str, tuple[float, float, int]], seed: int) -> tuple[Any, dict[str, Any]]:
     """True classes, and class scores of each model: what is hard for one is hard for all."""
     random = np.random.default_rng(seed)
     truth = random.integers(CLASSES, size=SAMPLES)
