@@ -1,7 +1,7 @@
 """What a placement says: where each workload's model runs, what that is expected to cost, what else
 there was and why it lost. Frozen values, apart from whoever makes or shows them.
 
-    Split -> Plan -> Placed -> Placement
+    Cut -> Plan -> Placed -> Placement
 
 Times are in seconds, sizes in bytes, costs in the fleet's currency a month.
 """
@@ -17,7 +17,7 @@ Provenance = Literal["measured", "simulated", "estimated"]
 
 
 @dataclass(frozen=True)
-class Split:
+class Cut:
     """An artifact in two halves: the first runs at the edge, the second in the cloud.
 
     Attributes:
@@ -32,6 +32,7 @@ class Split:
         accuracy_drop: how much worse the halves are than the whole; 0 where they compose to it.
         provenance: of the times.
         result: the recipe's name of the result that the whole belongs to.
+        features: what crosses is no raw input, in whatever form.
     """
 
     candidate: str
@@ -47,6 +48,7 @@ class Split:
     accuracy_drop: float = 0.0
     provenance: Provenance = "measured"
     result: str = ""
+    features: bool = True
 
 
 @dataclass(frozen=True)
@@ -122,7 +124,7 @@ class Plan:
     cloud: Variant | None
     cloud_site: str
     cascade: Cascade | None
-    cut: Split | None
+    cut: Cut | None
     latency: dict[str, float]
     edge_utilization: float
     link_utilization: float

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from lepton_compress.artifacts import Observer, RunResult
 from lepton_compress.errors import InputError, RecipeError
 from lepton_compress.place.fleet import FleetFile, fleet_from_values, read_fleet
-from lepton_compress.placements import Placement, Split
+from lepton_compress.placements import Cut, Placement
 from lepton_compress.registry import nearest
 from lepton_compress.report.folder import read_result
 from lepton_compress.report.plain import plain, restore
@@ -32,7 +32,7 @@ def place(
     results: Results,
     fleet: str | Path | Mapping[str, Any],
     *,
-    splits: Sequence[Split] = (),
+    cuts: Sequence[Cut] = (),
     sensitivity: bool = True,
     maps: bool = False,
     simulate: bool = False,
@@ -45,7 +45,7 @@ def place(
     Args:
         results: of one run or several: values, or the paths of run folders or result.json.
         fleet: a fleet file, or what stands in one.
-        splits: artifacts in two halves, for plans that split them.
+        cuts: of artifacts in two halves, for plans that split them.
         sensitivity: find where the answer would change, too.
         maps: find what would be chosen over round trip and bandwidth, too, for pictures.
         simulate: confirm the latencies by a discrete-event simulation (extra `placement`).
@@ -71,7 +71,7 @@ def place(
     check(file, held)
     from lepton_compress.place.planning import Planner
 
-    planner = Planner(file.fleet, held, splits, seed)
+    planner = Planner(file.fleet, held, cuts, seed)
     with told.work("plan"):
         made = planner.place()
     if sensitivity and made.feasible:

@@ -220,7 +220,7 @@ IMPLEMENTATIONS = {
     "place.evidence": {"numpy"},
     "place.finding": {"numpy"},
     "place.queueing": {"numpy", "scipy"},
-    "place.solving": {"numpy", "scipy"},
+    "place.program": {"numpy", "scipy"},
     "place.simulation": {"numpy"},
 }
 """The modules that import a framework when they are imported. All others do so on use."""

@@ -14,7 +14,7 @@ from lepton_compress.place.evidence import Evidence
 from lepton_compress.place.fleet import Fleet, Site, Workload
 from lepton_compress.place.options import Option, judged
 from lepton_compress.place.ways import Wire, on_edge
-from lepton_compress.placements import Split
+from lepton_compress.placements import Cut
 
 _MOST = 5
 """Thresholds of one pair of artifacts."""
@@ -26,7 +26,7 @@ class Options:
 
     fleet: Fleet
     results: Sequence[RunResult]
-    splits: Sequence[Split] = ()
+    cuts: Sequence[Cut] = ()
     seed: int = 0
     _curves: dict[tuple[str, ...], cascade.Curve] = field(default_factory=dict)
     _held: dict[tuple[object, ...], list[Evidence]] = field(default_factory=dict)
@@ -110,7 +110,7 @@ class Options:
     def _splits(
         self, wire: Wire, edges: Sequence[Evidence], above: Sequence[Evidence]
     ) -> Iterator[Option]:
-        for cut in self.splits:
+        for cut in self.cuts:
             wanted = (cut.result, cut.candidate, cut.format)
             low = next((e for e in edges if _identity(e) == wanted), None)
             high = next((e for e in above if _identity(e) == wanted), None)

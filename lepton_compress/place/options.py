@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 
 from lepton_compress.place.distribution import Distribution, mixture, total
 from lepton_compress.place.fleet import Workload
-from lepton_compress.placements import Cascade, Kind, Leaves, Provenance, Split, Variant
+from lepton_compress.placements import Cascade, Cut, Kind, Leaves, Provenance, Variant
 from lepton_compress.statistics import Interval
 from lepton_compress.units import show_percent, show_seconds
 
@@ -86,7 +86,7 @@ class Option:
     availability: float
     higher_is_better: bool = True
     cascade: Cascade | None = None
-    cut: Split | None = None
+    cut: Cut | None = None
     problems: tuple[Problem, ...] = ()
 
     @property

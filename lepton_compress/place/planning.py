@@ -12,9 +12,10 @@ from lepton_compress.place.distribution import Distribution
 from lepton_compress.place.finding import Options
 from lepton_compress.place.fleet import Fleet, Site, Workload
 from lepton_compress.place.options import HOURS, Option
+from lepton_compress.place.program import Case
 from lepton_compress.place.queueing import utilization, waiting
-from lepton_compress.place.solving import Case, Solution, Solver, fewest
-from lepton_compress.placements import Placed, Placement, Plan, Pool, RunnerUp, Split
+from lepton_compress.place.solving import Solution, Solver, fewest
+from lepton_compress.placements import Cut, Placed, Placement, Plan, Pool, RunnerUp
 from lepton_compress.units import show_percent, show_seconds
 
 SHARES = {"p50": 0.5, "p90": 0.9, "p99": 0.99}
@@ -30,13 +31,13 @@ class Planner:
 
     fleet: Fleet
     results: Sequence[RunResult]
-    splits: Sequence[Split] = ()
+    cuts: Sequence[Cut] = ()
     seed: int = 0
     solver: Solver = field(default_factory=Solver)
     _cases: dict[tuple[object, ...], tuple[object, Case]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.options = Options(self.fleet, self.results, self.splits, self.seed)
+        self.options = Options(self.fleet, self.results, self.cuts, self.seed)
 
     def cases(self, fleet: Fleet) -> list[Case]:
         """Each workload at each of its sites, with every option."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from lepton_compress.artifacts import Observer
 from lepton_compress.place.fleet import Fleet, Site, Workload
 from lepton_compress.place.planning import Planner, money
-from lepton_compress.place.solving import Case
+from lepton_compress.place.program import Case
 from lepton_compress.placements import Relief
 from lepton_compress.units import show_percent, show_seconds
 

@@ -14,7 +14,8 @@ from typing import Literal
 from lepton_compress.artifacts import Observer
 from lepton_compress.place.fleet import Fleet, Link
 from lepton_compress.place.planning import Planner
-from lepton_compress.place.solving import Case, Solution
+from lepton_compress.place.program import Case
+from lepton_compress.place.solving import Solution
 from lepton_compress.placements import Change, Map
 from lepton_compress.units import show_bandwidth, show_percent, show_seconds
 

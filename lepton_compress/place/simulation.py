@@ -21,7 +21,8 @@ from lepton_compress.place.distribution import Distribution
 from lepton_compress.place.fleet import Fleet
 from lepton_compress.place.options import Option
 from lepton_compress.place.planning import SHARES, Planner, plan_of, wait_of
-from lepton_compress.place.solving import Case, Solution
+from lepton_compress.place.program import Case
+from lepton_compress.place.solving import Solution
 from lepton_compress.placements import Simulated
 
 REQUESTS = 40_000

@@ -25,7 +25,7 @@ from lepton_compress.place.options import (
     PoolKey,
     Problem,
 )
-from lepton_compress.placements import Cascade, Split
+from lepton_compress.placements import Cascade, Cut
 
 
 def _energy(fleet: Fleet, site: Site, rate: float, seconds: float) -> float:
@@ -198,7 +198,7 @@ class Wire:
             **self._common(share, self.workload.payload.up, load),
         )
 
-    def split(self, low: Evidence, high: Evidence, cut: Split) -> Option:
+    def split(self, low: Evidence, high: Evidence, cut: Cut) -> Option:
         """The first half runs at the edge, and what comes out of it goes up."""
         factors = [_factor(each, site) for each, site in ((low, self.site), (high, self.cloud))]
         before = _half(cut.edge_seconds, factors[0])
@@ -233,7 +233,7 @@ class Wire:
             accuracy_down=None,
             cost_energy=_energy(self.fleet, self.site, self.workload.rate, before.mean),
             higher_is_better=low.score.higher_is_better,
-            leaves="features",
+            leaves="features" if cut.features else "raw",
             availability=self.link.availability,
             cut=cut,
             problems=tuple(problems),
