@@ -128,10 +128,11 @@ def _answers(models: dict[str, tuple[float, float, int]], seed: int) -> tuple[An
 
 FLEET: dict[str, Any] = {
     "version": 1,
+    "energy_price": "0/kWh",
     "name": "tests",
     "currency": "EUR",
     "sites": [
-        {"name": "camera", "kind": "edge", "target": "device", "count": 100},
+        {"name": "camera", "kind": "edge", "target": "device", "count": 100, "power": "1 W"},
         {"name": "region", "kind": "cloud", "target": "server", "price": "0.10/h", "replicas": 20},
     ],
     "links": [
