@@ -75,7 +75,7 @@ def place(
 
         typer.echo(text_of(example), nl=False)
         return
-    _check(results, fleet, plot, quick=quick)
+    _check(results, fleet, plot)
     with working(quiet=as_json) as stage:
         from lepton_compress import placing as planning
         from lepton_compress.report import placement as view
@@ -84,6 +84,7 @@ def place(
             list(results or ()),
             fleet or Path(),
             sensitivity=not quick,
+            maps=plot is not None or (html is not None and not quick),
             simulate=simulate,
             seed=seed,
             observer=stage.observer,
@@ -97,9 +98,7 @@ def place(
         raise typer.Exit(EXIT_GATE)
 
 
-def _check(
-    results: list[Path] | None, fleet: Path | None, plot: Path | None, *, quick: bool
-) -> None:
+def _check(results: list[Path] | None, fleet: Path | None, plot: Path | None) -> None:
     """What the options of this command need of each other."""
     from lepton_compress.errors import RecipeError
 
@@ -110,9 +109,6 @@ def _check(
         raise RecipeError("no fleet is given", where="--fleet", mend=mend)
     if plot is not None and plot.suffix.lower() not in (".png", ".svg"):
         raise RecipeError(f"cannot draw {plot.name!r}", where="--plot", mend="name a .png or .svg")
-    if plot is not None and quick:
-        mend = "drop one of the two"
-        raise RecipeError("needs what --quick leaves out", where="--plot", mend=mend)
 
 
 def _write(made: Placement, html: Path | None, plot: Path | None) -> None:

@@ -32,6 +32,7 @@ class Cut:
         accuracy_drop: how much worse the halves are than the whole; 0 where they compose to it.
         provenance: of the times.
         result: the recipe's name of the result that the whole belongs to.
+        features: what crosses is no raw input, in whatever form.
     """
 
     candidate: str
@@ -47,6 +48,7 @@ class Cut:
     accuracy_drop: float = 0.0
     provenance: Provenance = "measured"
     result: str = ""
+    features: bool = True
 
 
 @dataclass(frozen=True)
@@ -231,7 +233,7 @@ class Change:
 
     Attributes:
         workload, site: whose plan turns.
-        of: what is changed, as "round trip", "bandwidth up", "price of a replica", "accuracy".
+        of: what is changed, as it stands behind a value: "round trip", "for a replica".
         now, at: its value in the fleet file, and the one at which the plan turns.
         direction: "below" or "above" `at`.
         plan: what is chosen beyond; empty where nothing meets the demands there.

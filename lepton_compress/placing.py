@@ -34,6 +34,7 @@ def place(
     *,
     cuts: Sequence[Cut] = (),
     sensitivity: bool = True,
+    maps: bool = False,
     simulate: bool = False,
     seed: int = 0,
     observer: Observer | None = None,
@@ -46,6 +47,7 @@ def place(
         fleet: a fleet file, or what stands in one.
         cuts: of artifacts in two halves, for plans that split them.
         sensitivity: find where the answer would change, too.
+        maps: find what would be chosen over round trip and bandwidth, too, for pictures.
         simulate: confirm the latencies by a discrete-event simulation (extra `placement`).
         seed: of the halves of the samples, and of the simulation.
         observer: told of progress.
@@ -107,7 +109,7 @@ def check(file: FleetFile, results: Sequence[RunResult]) -> None:
         raise RecipeError(first.problem, where=first.where, mend=first.mend, others=tuple(others))
 
 
-def _unprofiled(file: FleetFile, known: Sequence[str]) -> Iterator[RecipeError]:
+def _unprofiled(file: FleetFile, known: list[str]) -> Iterator[RecipeError]:
     """Sites whose target has no profile, nor one to estimate it from."""
     for index, site in enumerate(file.fleet.sites):
         if site.target in known:
@@ -168,7 +170,7 @@ def fleet_of(source: Source) -> FleetFile | None:
 
 def after(result: RunResult, file: FleetFile, observer: Observer) -> Placement:
     """Plan a fleet at the end of a run, and leave what was found in its folder."""
-    made = place(result, file.path, observer=observer)
+    made = place(result, file.path, maps=True, observer=observer)
     if result.folder is not None:
         write_atomically(result.folder / PLACEMENT, to_json(made))
         write_atomically(result.folder / PAGE, page(made))

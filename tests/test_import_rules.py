@@ -229,9 +229,9 @@ IMPLEMENTATIONS = {
     "place.cascade": {"numpy", "scipy"},
     "place.distribution": {"numpy", "scipy"},
     "place.evidence": {"numpy"},
-    "place.options": {"numpy"},
+    "place.finding": {"numpy"},
     "place.queueing": {"numpy", "scipy"},
-    "place.solving": {"numpy", "scipy"},
+    "place.program": {"numpy", "scipy"},
     "place.simulation": {"numpy"},
 }
 """The modules that import a framework when they are imported. All others do so on use."""

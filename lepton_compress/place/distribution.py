@@ -35,20 +35,26 @@ class Distribution:
     times: Floats
     shares: Floats
 
-    @property
+    @functools.cached_property
     def mean(self) -> float:
         """In seconds."""
         steps = np.diff(self.shares, prepend=0.0)
         before = np.concatenate([self.times[:1], self.times[:-1]])
         return float((steps * (before + self.times)).sum() / 2)
 
-    @property
+    @functools.cached_property
     def second_moment(self) -> float:
         """The mean of the squares, in seconds squared."""
         steps = np.diff(self.shares, prepend=0.0)
         before = np.concatenate([self.times[:1], self.times[:-1]])
         squares = before**2 + before * self.times + self.times**2
         return float((steps * squares).sum() / 3)
+
+    @functools.cached_property
+    def masses(self) -> tuple[Floats, Floats]:
+        """The middles of the steps between points, in seconds, and their probabilities."""
+        before = np.concatenate([self.times[:1], self.times[:-1]])
+        return (before + self.times) / 2, np.diff(self.shares, prepend=0.0)
 
     @property
     def longest(self) -> float:
@@ -129,8 +135,8 @@ def from_percentiles(latency: dict[str, float], mean: float | None) -> Distribut
         return made
     # Lowering the start by d lowers the mean by d times half the first percentile's share.
     start = times[0] - (made.mean - mean) / (shares[0] / 2)
-    made.times[0] = min(max(start, 0.25 * times[0]), times[0])
-    return made
+    start = min(max(start, 0.25 * times[0]), times[0])
+    return Distribution(np.concatenate([[start], made.times[1:]]), made.shares)
 
 
 @functools.lru_cache(maxsize=4096)

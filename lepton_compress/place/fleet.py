@@ -64,7 +64,7 @@ class Estimate(Params):
         return {"anyOf": [{"type": "string"}, handler(core)]}
 
 
-_OF_CLOUD, _OF_EDGE = ("replicas", "workers"), ("count",)
+_OF_CLOUD, _OF_EDGE = ("replicas", "busy", "workers"), ("count",)
 
 
 class Site(Section):
@@ -87,6 +87,9 @@ class Site(Section):
     )
     replicas: Whole | None = Field(
         None, description="At most so many, of all models together (cloud)."
+    )
+    busy: Annotated[Percent, Field(gt=0, le=0.97)] = Field(
+        0.9, description="Replicas compute for at most this share of the time (cloud)."
     )
     workers: Annotated[int, Field(strict=True, ge=1, le=1024)] = Field(
         1,
@@ -262,7 +265,7 @@ class Fleet(Section):
 
     def _twice(self) -> Iterator[Finding]:
         for key, held in (("sites", self.sites), ("workloads", self.workloads)):
-            names = [each.name for each in held]  # type: ignore[attr-defined]
+            names = [each.name for each in held]
             for index, name in enumerate(names):
                 if name in names[:index]:
                     problem = f"a second one is named {name!r}"

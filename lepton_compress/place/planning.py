@@ -9,10 +9,12 @@ from dataclasses import dataclass, field
 
 from lepton_compress.artifacts import RunResult
 from lepton_compress.place.distribution import Distribution
-from lepton_compress.place.fleet import Fleet
-from lepton_compress.place.options import HOURS, Option, Options
+from lepton_compress.place.finding import Options
+from lepton_compress.place.fleet import Fleet, Site, Workload
+from lepton_compress.place.options import HOURS, Option
+from lepton_compress.place.program import Case
 from lepton_compress.place.queueing import utilization, waiting
-from lepton_compress.place.solving import Case, Solution, Solver, fewest
+from lepton_compress.place.solving import Solution, Solver, fewest
 from lepton_compress.placements import Cut, Placed, Placement, Plan, Pool, RunnerUp
 from lepton_compress.units import show_percent, show_seconds
 
@@ -20,6 +22,7 @@ SHARES = {"p50": 0.5, "p90": 0.9, "p99": 0.99}
 MOST_SHOWN = 8
 """Runners-up of one case."""
 _SOME = 10_000
+_MOST_CASES = 512
 
 
 @dataclass
@@ -31,6 +34,7 @@ class Planner:
     cuts: Sequence[Cut] = ()
     seed: int = 0
     solver: Solver = field(default_factory=Solver)
+    _cases: dict[tuple[object, ...], tuple[object, Case]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.options = Options(self.fleet, self.results, self.cuts, self.seed)
@@ -38,10 +42,22 @@ class Planner:
     def cases(self, fleet: Fleet) -> list[Case]:
         """Each workload at each of its sites, with every option."""
         return [
-            Case(workload, site, self.options.of(fleet, workload, site))
+            self._case(fleet, workload, site)
             for workload in fleet.workloads
             for site in fleet.sites_of(workload)
         ]
+
+    def _case(self, fleet: Fleet, workload: Workload, site: Site) -> Case:
+        """Kept while nothing that it depends on is another object: a change copies the rest."""
+        links = fleet.links_of(site.name)
+        about = (workload, site, *links, *(fleet.site(link.cloud) for link in links))
+        key = (fleet.energy_price, *map(id, about))
+        if key not in self._cases:
+            if len(self._cases) > _MOST_CASES:
+                self._cases.clear()
+            made = Case(workload, site, self.options.of(fleet, workload, site))
+            self._cases[key] = (about, made)
+        return self._cases[key][1]
 
     def solve(self, fleet: Fleet) -> tuple[list[Case], Solution | None]:
         """The best choice for a fleet, which may be a change of this one."""

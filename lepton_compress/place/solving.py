@@ -13,49 +13,23 @@ that do.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
-from numpy.typing import NDArray
-from scipy import optimize, sparse
+from lepton_compress.place.fleet import Fleet, Site
+from lepton_compress.place.options import HOURS, Option, PoolKey
+from lepton_compress.place.program import Case, Program
+from lepton_compress.place.queueing import waiting
 
-from lepton_compress.place.fleet import Fleet, LatencyDemand, Site, Workload
-from lepton_compress.place.options import HOURS, IDLE, Option, PoolKey
-from lepton_compress.place.queueing import FULL, waiting
-
-LOADS = (0.02, 0.2, 0.4, 0.55, 0.7, 0.8, 0.87, 0.92, 0.95, 0.97)
+LOADS = (0.02, 0.2, 0.4, 0.55, 0.7, 0.8, 0.85, 0.9, 0.94)
 """Busy shares at which capacities are worked out; between them they are interpolated."""
 _ALL = 24
 """Up to so many replicas each number is considered, beyond in steps of `_STEP`."""
 _STEP = 1.05
 _NODE = 1.35
-_SECONDS = 20.0
 _ATTEMPTS = 4
 _NOTHING = 1e-9
-
-
-@dataclass(frozen=True)
-class Case:
-    """A workload at a site, and what could serve it."""
-
-    workload: Workload
-    site: Site
-    options: Sequence[Option]
-
-    @property
-    def latency(self) -> LatencyDemand | None:
-        """What is asked of its latency."""
-        return self.workload.demands.latency
-
-    @property
-    def share(self) -> float:
-        """The percentile that is asked for, as a share; the 99th by default."""
-        return self.latency.percentile / 100 if self.latency else 0.99
-
-    def possible(self) -> list[Option]:
-        """Options that break no demand by themselves."""
-        return [option for option in self.options if not option.problems]
+_MOST_KEPT = 20_000
 
 
 @dataclass(frozen=True)
@@ -68,17 +42,18 @@ class Solution:
     cost: float
 
 
-def capacity(case: Case, option: Option, servers: int) -> float:
+def capacity(case: Case, option: Option, servers: int, busy: float) -> float:
     """Requests a second that so many servers can take, of all that share them, before the option
-    misses the latency that is asked for; interpolated between `LOADS`."""
+    misses the latency that is asked for, or the servers are busy for a larger share of the time
+    than `busy`; interpolated between `LOADS`."""
     service, latency = option.served, case.latency
     if service is None:
         return math.inf
     full = servers / service.mean
     if latency is None:
-        return IDLE * full
+        return busy * full
     before = (0.0, 1.0)
-    for load in LOADS:
+    for load in (*(each for each in LOADS if each < busy), busy):
         wait = waiting(load * full, service, servers)
         spare = option.within(latency.limit, wait) - case.share
         if spare < 0:
@@ -86,19 +61,14 @@ def capacity(case: Case, option: Option, servers: int) -> float:
             share = before[1] / (before[1] - spare) if before[1] > spare else 0.0
             return full * (before[0] + share * (load - before[0])) if before[0] else 0.0
         before = (load, spare)
-    return LOADS[-1] * full
+    return busy * full
 
 
 def met(case: Case, option: Option, rate: float, servers: int) -> bool:
     """Whether an option meets its latency with that many servers and that rate of all on them."""
     service, latency = option.served, case.latency
-    if service is None:
+    if service is None or latency is None:
         return True
-    load = rate * service.mean / servers
-    if latency is None:
-        return load <= IDLE
-    if load > FULL:
-        return False
     wait = waiting(rate, service, servers)
     return wait is not None and option.within(latency.limit, wait) >= case.share
 
@@ -114,7 +84,7 @@ def fewest(users: Sequence[tuple[Case, Option]], rate: float, site: Site, most: 
         servers = replicas * site.workers
         return all(met(case, option, rate, servers) for case, option in users)
 
-    low = max(1, math.ceil(rate * service.mean / FULL / site.workers))
+    low = max(1, math.ceil(rate * service.mean / site.busy / site.workers))
     if low > most or not enough(most):
         return None
     high = low
@@ -130,8 +100,8 @@ def fewest(users: Sequence[tuple[Case, Option]], rate: float, site: Site, most: 
 class Solver:
     """Solves cases of one fleet; capacities are kept from one call to the next."""
 
-    _capacities: dict[tuple[int, int], float] = field(default_factory=dict)
-    _kept: list[Option] = field(default_factory=list)
+    _capacities: dict[tuple[object, ...], float] = field(default_factory=dict)
+    _kept: list[tuple[object, ...]] = field(default_factory=list)
 
     def solve(self, fleet: Fleet, cases: Sequence[Case]) -> Solution | None:
         """The best choice by what the fleet prefers, or None where there is none."""
@@ -154,7 +124,7 @@ class Solver:
         columns = [(case, o) for case in cases for o in _pruned(fleet, case)]
         pools = list(dict.fromkeys(option.pool for _, option in columns if option.pool))
         sizes = {pool: self._sizes(fleet, cases, columns, pool) for pool in pools}
-        program = _Program(fleet, cases, columns, pools, sizes)
+        program = Program(fleet, cases, columns, pools, sizes)
         for index, (case, option) in enumerate(columns):
             if option.pool:
                 held = [
@@ -179,7 +149,7 @@ class Solver:
             for case in cases
         )
         # With few servers a little load can need several; with many the spare room shrinks.
-        most = math.ceil((load * 2 + 4 * math.sqrt(load) + 4) / site.workers) + 1
+        most = math.ceil((load * 2 / site.busy + 4 * math.sqrt(load) + 4) / site.workers) + 1
         most = min(most, site.replicas or most)
         found = list(range(1, min(most, _ALL) + 1))
         while found[-1] < most:
@@ -188,22 +158,24 @@ class Solver:
 
     def _capacity(self, fleet: Fleet, case: Case, option: Option, replicas: int) -> float:
         """Of so many replicas, interpolated between numbers in steps of `_NODE`."""
-        workers = fleet.site(option.cloud_site).workers
+        site = fleet.site(option.cloud_site)
         low, high = _nodes(replicas)
-        ends = [self._at(case, option, number * workers) for number in (low, high)]
+        ends = [self._at(case, option, n * site.workers, site.busy) for n in (low, high)]
         if low == high:
             return ends[0]
         share = (replicas - low) / (high - low)
         return ends[0] + share * (ends[1] - ends[0])
 
-    def _at(self, case: Case, option: Option, servers: int) -> float:
-        key = (id(option), servers)
+    def _at(self, case: Case, option: Option, servers: int, busy: float) -> float:
+        held = (option.direct, option.sent, option.served)
+        asked = (case.latency.limit, case.share) if case.latency else None
+        key = (*map(id, held), option.share, asked, servers, busy)
         if key not in self._capacities:
-            if len(self._kept) > 20_000:
+            if len(self._kept) > _MOST_KEPT:
                 self._kept.clear()
                 self._capacities.clear()
-            self._kept.append(option)  # so that its id is not given to another one
-            self._capacities[key] = capacity(case, option, servers)
+            self._kept.append(held)  # so that their ids are not given to others
+            self._capacities[key] = capacity(case, option, servers, busy)
         return self._capacities[key]
 
 
@@ -243,7 +215,10 @@ def _checked(fleet: Fleet, cases: Sequence[Case], taken: tuple[Option, ...]) -> 
     replicas: dict[PoolKey, int] = {}
     for pool, held in users.items():
         site = fleet.site(pool.site)
-        most = site.replicas or math.ceil(4 * rates[pool] * _mean(held) / site.workers) + 64
+        most = (
+            site.replicas
+            or math.ceil(4 * rates[pool] * _mean(held) / site.busy / site.workers) + 64
+        )
         number = fewest(held, rates[pool], site, most)
         if number is None:
             return None
@@ -266,143 +241,3 @@ def _mean(users: Sequence[tuple[Case, Option]]) -> float:
 def replicas_cost(fleet: Fleet, replicas: dict[PoolKey, int]) -> float:
     """Of a month."""
     return sum(n * (fleet.site(p.site).price or 0.0) * HOURS for p, n in replicas.items())
-
-
-class _Program:
-    """The integer program: a 0/1 column an option, and one for each size of each pool."""
-
-    def __init__(
-        self,
-        fleet: Fleet,
-        cases: Sequence[Case],
-        columns: Sequence[tuple[Case, Option]],
-        pools: Sequence[PoolKey],
-        sizes: dict[PoolKey, list[int]],
-    ) -> None:
-        self.fleet, self.cases, self.columns = fleet, cases, columns
-        self.start: dict[PoolKey, int] = {}
-        self.sizes = sizes
-        place = len(columns)
-        for pool in pools:
-            self.start[pool] = place
-            place += len(sizes[pool])
-        self.width = place
-        self.rows: list[tuple[dict[int, float], float, float]] = []
-        for case in cases:
-            taken = {i: 1.0 for i, (each, _) in enumerate(columns) if each is case}
-            self.rows.append((taken, 1.0, 1.0))
-        for pool in pools:
-            at = range(self.start[pool], self.start[pool] + len(sizes[pool]))
-            self.rows.append((dict.fromkeys(at, 1.0), 0.0, 1.0))
-        for site in fleet.of_kind("cloud"):
-            if site.replicas is not None:
-                used = {
-                    self.start[pool] + i: float(number)
-                    for pool in pools
-                    if pool.site == site.name
-                    for i, number in enumerate(sizes[pool])
-                }
-                self.rows.append((used, -np.inf, float(site.replicas)))
-        self.money = self._over(lambda case, option: option.cost, priced=True)
-        if fleet.cost is not None:
-            # Pools shrink when they are checked: a little over here may be within there.
-            self.rows.append((_sparse(self.money), -np.inf, fleet.cost * _STEP))
-
-    def _over(self, value: Callable[[Case, Option], float], *, priced: bool) -> NDArray[np.float64]:
-        made = np.zeros(self.width)
-        for index, (case, option) in enumerate(self.columns):
-            made[index] = value(case, option)
-        if priced:
-            for pool, place in self.start.items():
-                price = (self.fleet.site(pool.site).price or 0.0) * HOURS
-                for i, number in enumerate(self.sizes[pool]):
-                    made[place + i] = price * number
-        return made
-
-    def bound(self, index: int, capacities: Sequence[float]) -> None:
-        """If this option is taken, its pool's rate is within the capacity of the pool's size."""
-        option = self.columns[index][1]
-        pool = option.pool
-        if pool is None:
-            return
-        rates = {i: each.rate for i, (_, each) in enumerate(self.columns) if each.pool == pool}
-        # Without it the row must say nothing: no more can arrive than this.
-        most = sum(
-            max(
-                (each.rate for c, each in self.columns if c is case and each.pool == pool),
-                default=0,
-            )
-            for case in self.cases
-        )
-        row = dict(rates)
-        row[index] = row[index] + most
-        scale = max(most, _NOTHING)
-        for i, held in enumerate(capacities):
-            row[self.start[pool] + i] = -min(held, most)
-        row = {i: value / scale for i, value in row.items()}
-        self.rows.append((row, -np.inf, most / scale))
-
-    def best(self) -> tuple[Option, ...] | None:
-        """The options that are best by what is preferred, and among those by what comes next."""
-        speed = self._over(
-            lambda c, o: _weight(c) * o.latency(None).quantile(c.share), priced=False
-        )
-        if self.fleet.prefer == "cheapest":
-            goals = [self.money, speed]
-        elif self.fleet.prefer == "fastest":
-            goals = [speed, self.money]
-        else:
-            goals = [self._over(_loss, priced=False), self.money]
-        extra: list[tuple[dict[int, float], float, float]] = []
-        found = None
-        for goal in goals:
-            made = self._solve(goal, extra)
-            if made is None:
-                break
-            found = made
-            reached = float(goal @ made)
-            room = max(abs(reached) * 1e-6, 1e-7)
-            extra = [(_sparse(goal), -np.inf, reached + room)]
-        if found is None:
-            return None
-        return tuple(
-            next(o for i, (c, o) in enumerate(self.columns) if c is case and found[i] > 0.5)
-            for case in self.cases
-        )
-
-    def _solve(
-        self,
-        goal: NDArray[np.float64],
-        extra: Sequence[tuple[dict[int, float], float, float]],
-    ) -> NDArray[np.float64] | None:
-        rows = [*self.rows, *extra]
-        matrix = sparse.lil_array((len(rows), self.width))
-        for number, (held, _, _) in enumerate(rows):
-            for index, value in held.items():
-                matrix[number, index] = value
-        limits = optimize.LinearConstraint(
-            matrix.tocsc(), [low for _, low, _ in rows], [high for _, _, high in rows]
-        )
-        found = optimize.milp(
-            goal / max(float(np.abs(goal).max()), _NOTHING),
-            integrality=np.ones(self.width),
-            bounds=optimize.Bounds(0, 1),
-            constraints=limits,
-            options={"time_limit": _SECONDS, "mip_rel_gap": 1e-6},
-        )
-        return None if found.x is None else np.round(found.x)
-
-
-def _weight(case: Case) -> float:
-    return case.workload.rate * case.site.count
-
-
-def _loss(case: Case, option: Option) -> float:
-    """How far an option's accuracy is from the best of its case, by its requests."""
-    sign = 1.0 if option.higher_is_better else -1.0
-    best = max(sign * each.accuracy for each in case.possible())
-    return _weight(case) * (best - sign * option.accuracy)
-
-
-def _sparse(values: NDArray[np.float64]) -> dict[int, float]:
-    return {int(i): float(values[i]) for i in np.flatnonzero(values)}
