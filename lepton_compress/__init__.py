@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from lepton_compress.errors import LeptonError, UserError
     from lepton_compress.library import compress
     from lepton_compress.pipeline import run
+    from lepton_compress.placing import place
     from lepton_compress.registry import Params, plugin
     from lepton_compress.report.folder import read_result
 
@@ -58,6 +59,7 @@ __all__ = [
     "Verdict",
     "__version__",
     "compress",
+    "place",
     "plugin",
     "read_result",
     "run",
@@ -72,6 +74,7 @@ _ON_USE = {
     "compress": "lepton_compress.library",
     "read_result": "lepton_compress.report.folder",
     "run": "lepton_compress.pipeline",
+    "place": "lepton_compress.placing",
 }
 """Imported when first asked for, so that `import lepton_compress` costs next to nothing."""
 
@@ -80,6 +83,8 @@ _ON_USE = {
 # `lepton_compress.compress` would hide the function of that name.
 importlib.import_module("lepton_compress.compress")
 globals().pop("compress")
+importlib.import_module("lepton_compress.place")
+globals().pop("place")
 
 
 def __getattr__(name: str) -> Any:

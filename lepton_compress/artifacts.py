@@ -27,6 +27,9 @@ Json = Any
 STATE = re.compile(r"state_\d+")
 """Names of the inputs of a step model that its runner keeps from frame to frame."""
 
+QUANTILES = (*(each / 20 for each in range(20)), 0.96, 0.97, 0.98, 0.99, 0.995, 0.999, 1.0)
+"""Shares of the calls at or below which `Profile.quantiles` tells their time."""
+
 
 @dataclass(frozen=True)
 class Split:
@@ -346,6 +349,22 @@ class Score:
 
 
 @dataclass(frozen=True)
+class Answered:
+    """The class scores that an artifact gives each evaluation sample, in a file beside the result.
+
+    The file is an .npz with `scores`, (samples, classes) float32: logits, or logarithms of
+    probabilities; and `targets`, (samples,) int64, the true classes.
+    """
+
+    candidate: str
+    format: str
+    path: str
+    sha256: str
+    samples: int
+    classes: int
+
+
+@dataclass(frozen=True)
 class Group:
     """A part of the evaluation data, and how an artifact does on it.
 
@@ -617,6 +636,8 @@ class Profile:
         device: the machine it ran on, as `RunResult.environment` tells one, with its `host`;
             empty where that is the machine of the run.
         fit: of a target that is simulated or compiled for; `latency` holds its estimate as "p50".
+        quantiles: of the times of the calls, in seconds, at the shares in `QUANTILES`: their whole
+            distribution, for whoever queues behind them; empty where no call was timed.
     """
 
     candidate: str
@@ -648,6 +669,7 @@ class Profile:
     session: dict[str, Json] = field(default_factory=dict)
     tuning: Tuning | None = None
     fit: Fit | None = None
+    quantiles: tuple[float, ...] = ()
 
 
 class Status(enum.StrEnum):
@@ -715,6 +737,8 @@ class RunResult:
         fronts: the Pareto front of each target.
         labels: the class of each evaluation sample, in the order of `Score.outcomes`; empty where
             the targets are no classes.
+        answers: where the class scores of each artifact stand, sample by sample; empty where the
+            outputs are no scores of classes.
         folder: where the run left its files; not written into them.
     """
 
@@ -739,6 +763,7 @@ class RunResult:
     coverages: tuple[Coverage, ...] = ()
     fronts: tuple[Front, ...] = ()
     labels: tuple[int, ...] = ()
+    answers: tuple[Answered, ...] = ()
     folder: Path | None = None
 
     def artifact(self, candidate: str, format: str = "onnx") -> Artifact:

@@ -19,8 +19,10 @@ from lepton_compress.boundary import guarded, keep_log, working
 from lepton_compress.commands import caching, looking, naming
 from lepton_compress.gate_command import gating
 from lepton_compress.options import WORKSPACE, AsJson, RecipePath, TrustPickle, Workspace
+from lepton_compress.place_command import placing
 from lepton_compress.reporting import reporting
 from lepton_compress.sensitivity_command import sensing
+from lepton_compress.split_command import splitting_app
 
 app = typer.Typer(
     name="lepton-compress",
@@ -84,7 +86,8 @@ def run(
 
     with working(quiet=as_json or launched.rank() > 0) as stage:
         from lepton_compress import pipeline, tracking
-        from lepton_compress.report import folder, terminal
+        from lepton_compress.placing import read_placement
+        from lepton_compress.report import folder, placement, terminal
 
         if mlflow is not None:
             tracking.check(mlflow)
@@ -106,7 +109,10 @@ def run(
             stage.out.print(folder.to_json(result), markup=False, highlight=False)
         else:
             terminal.show(result, stage.out)
-    if not result.passed:
+        planned = read_placement(result.folder) if result.folder else None
+        if planned is not None and not as_json:
+            placement.show(planned, stage.out)
+    if not result.passed or (planned is not None and not planned.feasible):
         raise typer.Exit(EXIT_GATE)
 
 
@@ -126,8 +132,16 @@ def validate(recipe: RecipePath, as_json: AsJson = False) -> None:
 
 
 @app.command(epilog="Example: `lepton-compress schema > recipe.schema.json`")
-def schema(as_json: AsJson = True) -> None:
+def schema(
+    fleet: Annotated[bool, typer.Option("--fleet", help="Of fleet files instead.")] = False,
+    as_json: AsJson = True,
+) -> None:
     """Print the JSON schema of recipes, for editors."""
+    if fleet:
+        from lepton_compress.place.fleet import json_schema as fleet_schema
+
+        emit(fleet_schema())
+        return
     from lepton_compress.recipe import json_schema
 
     emit(json_schema())
@@ -138,6 +152,8 @@ app.add_typer(gating)
 app.add_typer(asking)
 app.add_typer(reporting)
 app.add_typer(sensing)
+app.add_typer(placing)
+app.add_typer(splitting_app)
 app.add_typer(naming, name="plugins")
 app.add_typer(caching, name="cache")
 app.add_typer(targeting, name="targets")

@@ -76,6 +76,17 @@ def behave_key(job: Job, sha256: str, base: str) -> str:
     )
 
 
+def answer_key(job: Job, sha256: str, output: str | None) -> str:
+    """Of the class scores that an artifact gives the evaluation samples."""
+    return key(
+        "answer",
+        artifact=sha256,
+        output=output,
+        code=_own_code(behave.class_scores),
+        data=job.data.fingerprint,
+    )
+
+
 def corrupt_key(job: Job, sha256: str, corruption: str, severity: int) -> str:
     """Of an artifact's scores on corrupted evaluation samples."""
     asked = job.recipe.robustness

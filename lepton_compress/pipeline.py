@@ -37,11 +37,13 @@ from lepton_compress import (
     gate,
     launched,
     layers,
+    placing,
     provenance,
     registry,
     verifying,
 )
 from lepton_compress.artifacts import (
+    Answered,
     Artifact,
     Front,
     Model,
@@ -50,7 +52,7 @@ from lepton_compress.artifacts import (
     Score,
     TensorSpec,
 )
-from lepton_compress.behaving import Predictor, behaviours, coverages
+from lepton_compress.behaving import Predictor, answers, behaviours, coverages
 from lepton_compress.branches import Branches, Node
 from lepton_compress.errors import InputError, PluginError
 from lepton_compress.job import Job, check_model, open_job
@@ -93,8 +95,12 @@ def run(
     source = read(Path(recipe))
     target = Path(out) if out is not None else Path("runs") / source.recipe.name
     run_folder.check_writable(target, Path(workspace))
+    fleet = placing.fleet_of(source)
     job = open_job(source, trust_pickle=trust_pickle)
-    return execute(job, Store(Path(workspace)), target, observer or Silent())
+    result = execute(job, Store(Path(workspace)), target, observer or Silent())
+    if fleet is not None:
+        placing.after(result, fleet, observer or Silent())
+    return result
 
 
 def execute(job: Job, store: Store, out: Path | None, observer: Observer) -> RunResult:
@@ -130,7 +136,7 @@ def _execute(job: Job, store: Store, out: Path | None, observer: Observer) -> Ru
     candidates = tuple(made.candidate(name, node) for name, node in planned.items())
     parities = [parity for each in exported for parity in verifying.parities(job, made, each)]
     predictor = Predictor(job, BASELINE, told)
-    scores = _evaluate(job, store, exported, predictor)
+    scores, answered = _evaluate(job, store, exported, predictor)
     measured = gate.Measured(
         baseline=BASELINE,
         candidates=candidates,
@@ -172,6 +178,7 @@ def _execute(job: Job, store: Store, out: Path | None, observer: Observer) -> Ru
         coverages=tuple(measured.coverages),
         fronts=tuple(_front(target, measured) for target in job.recipe.targets),
         labels=evaluate.labels(job.data.evaluation.targets),
+        answers=tuple(each for each, _ in answered) if out is not None else (),
     )
     if out is None:
         return result
@@ -181,6 +188,7 @@ def _execute(job: Job, store: Store, out: Path | None, observer: Observer) -> Ru
         for each in exported
         for path in each.artifact.beside
     }
+    files |= {each.path: file for each, file in answered}
     files |= {
         layers.beside(Path(each.artifact.path)).as_posix(): layers.beside(each.file)
         for each in exported
@@ -301,11 +309,13 @@ def _specs(rows: list[list[Any]]) -> tuple[TensorSpec, ...]:
 
 def _evaluate(
     job: Job, store: Store, exported: list[Exported], predictor: Predictor
-) -> list[Score]:
-    """Every metric on every artifact, and its drop from the baseline's."""
+) -> tuple[list[Score], list[tuple[Answered, Path]]]:
+    """Every metric on every artifact, and its drop from the baseline's; and what it answers."""
     scores: list[Score] = []
+    answered: list[tuple[Answered, Path]] = []
     for each in exported:
         scores += _scores(job, store, each, predictor)
+        answered += answers(job, store, each.held, predictor)  # the outputs are at hand
     for score in scores:
         if score.candidate == BASELINE and math.isnan(score.value):
             titles = [metric.name for metric in job.metrics]
@@ -322,7 +332,8 @@ def _evaluate(
             if (s.candidate, s.format, s.metric) == (BASELINE, score.format, score.metric)
         )
         compared.append(score if score is base else evaluate.compare(base, score))
-    return [replace(s, drop=0.0) if s.candidate == BASELINE else s for s in compared]
+    held = [replace(s, drop=0.0) if s.candidate == BASELINE else s for s in compared]
+    return held, answered
 
 
 def _scores(job: Job, store: Store, exported: Exported, predictor: Predictor) -> list[Score]:

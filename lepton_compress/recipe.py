@@ -441,6 +441,11 @@ class Recipe(Params):
         "gates, or only if every variant does.",
     )
     measure: Measure = Field(Measure(), description="How long to measure latency.")
+    place: str | None = Field(
+        None,
+        description="A [fleet file](fleet.md): where the models should run is planned at the end "
+        "of the run.",
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

@@ -35,12 +35,14 @@ FOUNDATION = [
 ]
 FOUNDATION += ["use", "budget", "catalogue", "recipe", "store", "ranges"]
 FOUNDATION += ["layers"]
+FOUNDATION += ["placements"]
 """Lowest first: each may import those before it, and nothing else."""
 
 FOR_ALL = {"errors", "artifacts", "overviews", "accounts", "units", "provenance", "registry"}
 FOR_ALL |= {"comparison", "predictions"}
 FOR_ALL |= {"budget", "judgements", "recipe", "store", "ranges"}
 FOR_ALL |= {"layers"}
+FOR_ALL |= {"placements"}
 """What every stage may import."""
 
 STAGES = {
@@ -84,12 +86,15 @@ STAGES = {
 }
 STAGES["compress"].add("load.narrow")
 STAGES["compress"].add("load.references")
+STAGES["place"] = {"place", "document", "findings", "statistics", "use"}
 STAGES["export"].add("targets.frames")
 STAGES["preprocess"] |= {"export.comparable", "export.unrounded", "targets.frames"}
 STAGES["profile"].add("targets.frames")
 STAGES["predict"].add("targets.stepping")
 STAGES["explain"].add("targets.frames")
 STAGES["explain"].add("targets.litert_session")
+STAGES["place"] |= {"load.external", "verify", "targets.runner"}
+STAGES["report"] |= {"place.cuts"}
 """What a stage may import beside that: never another stage, only the helper modules named here."""
 
 COMPOSERS = ["job", "branches", "keys", "plan", "requirements", "plugins", "doctor", "cache"]
@@ -98,12 +103,16 @@ COMPOSERS += ["compare", "joined", "tracking"]
 COMPOSERS += ["devices", "measuring"]
 COMPOSERS += ["target_pages"]
 COMPOSERS += ["sensing"]
+COMPOSERS += ["weighing", "halving", "splitting"]
+COMPOSERS += ["placing"]
 COMPOSERS += ["scaffold", "behaving", "verifying", "predicting", "pipeline", "library"]
 COMPOSERS += ["remeasure", "judging", "__init__"]
 """They put the stages together. Each may import every stage, and the composers before it."""
 
 TERMINAL = ["boundary", "options", "gate_command", "asking", "commands", "reporting", "aiming"]
 TERMINAL += ["sensitivity_command"]
+TERMINAL += ["place_command"]
+TERMINAL += ["split_command"]
 TERMINAL += ["cli"]
 """The command line. It may import everything; nothing else may import it."""
 
@@ -123,6 +132,8 @@ FRAMEWORKS |= {"tokenizers"}
 FRAMEWORKS |= {"ethosu", "tflite_micro", "ai_edge_litert", "flatbuffers"}
 FRAMEWORKS |= {"openvino", "onnxruntime_qnn"}
 FRAMEWORKS |= {"jinja2", "markupsafe", "matplotlib", "mlflow"}
+
+FRAMEWORKS |= {"starlette", "uvicorn", "prometheus_client", "urllib3"}
 
 IMPLEMENTATIONS = {
     "alignment": {"numpy", "onnx"},
@@ -240,12 +251,25 @@ IMPLEMENTATIONS = {
     "profile.rates": {"numpy"},
     "profile.session": {"numpy"},
     "profile.tune": {"numpy"},
+    "profile.turns": {"numpy"},
+    "place.cutting": {"onnx"},
+    "place.runners.cloud": {"numpy", "prometheus_client", "safetensors", "starlette", "uvicorn"},
+    "place.runners.edge": {"numpy"},
+    "place.runners.measure": {"numpy"},
     "statistics": {"numpy"},
+    "place.cascade": {"numpy", "scipy"},
+    "place.distribution": {"numpy", "scipy"},
+    "place.evidence": {"numpy"},
+    "place.finding": {"numpy"},
+    "place.queueing": {"numpy", "scipy"},
+    "place.program": {"numpy", "scipy"},
+    "place.simulation": {"numpy"},
 }
 """The modules that import a framework when they are imported. All others do so on use."""
 
 MAY_PRINT = {"cli", "boundary", "report.terminal", "profile.worker", "profile.agent"}
-"""The last two are programs of their own."""
+MAY_PRINT |= {f"place.runners.{name}" for name in ("cloud", "edge", "measure", "link")}
+"""The workers, the agent and what runs in a deployment are programs of their own."""
 
 
 def parse(name: str) -> ast.Module:

@@ -15,6 +15,7 @@ from tests.test_import_rules import FRAMEWORKS
 PUBLIC = {
     # to run
     "compress",
+    "place",
     "read_result",
     "run",
     # what comes out
