@@ -44,7 +44,7 @@ def test_quantities_are_in_base_units() -> None:
         ({LINK + "availability": "120 %"}, "links[0].availability: '120 %' is not from 0 %"),
         (
             {LINK + "cloud": "regoin"},
-            "links[0].cloud: no site of kind cloud is named 'regoin'; did",
+            "links[0].cloud: no site of kind cloud is named 'regoin'",
         ),
         ({LINK + "edge": "region"}, "links[0].edge: no site of kind edge is named 'region'"),
         (
