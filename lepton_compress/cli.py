@@ -21,6 +21,7 @@ from lepton_compress.gate_command import gating
 from lepton_compress.options import WORKSPACE, AsJson, RecipePath, TrustPickle, Workspace
 from lepton_compress.place_command import placing
 from lepton_compress.reporting import reporting
+from lepton_compress.split_command import splitting_app
 
 app = typer.Typer(
     name="lepton-compress",
@@ -147,6 +148,7 @@ app.add_typer(gating)
 app.add_typer(asking)
 app.add_typer(reporting)
 app.add_typer(placing)
+app.add_typer(splitting_app)
 app.add_typer(naming, name="plugins")
 app.add_typer(caching, name="cache")
 app.add_typer(targeting, name="targets")

@@ -91,12 +91,15 @@ STAGES["profile"].add("targets.frames")
 STAGES["predict"].add("targets.stepping")
 STAGES["explain"].add("targets.frames")
 STAGES["explain"].add("targets.litert_session")
+STAGES["place"] |= {"load.external", "verify", "targets.runner"}
+STAGES["report"] |= {"place.cuts"}
 """What a stage may import beside that: never another stage, only the helper modules named here."""
 
 COMPOSERS = ["job", "branches", "keys", "plan", "requirements", "plugins", "doctor", "cache"]
 COMPOSERS += ["compare", "joined", "tracking"]
 COMPOSERS += ["devices", "measuring"]
 COMPOSERS += ["target_pages"]
+COMPOSERS += ["weighing", "halving", "splitting"]
 COMPOSERS += ["placing"]
 COMPOSERS += ["scaffold", "behaving", "verifying", "predicting", "pipeline", "library"]
 COMPOSERS += ["remeasure", "judging", "__init__"]
@@ -104,6 +107,7 @@ COMPOSERS += ["remeasure", "judging", "__init__"]
 
 TERMINAL = ["boundary", "options", "gate_command", "asking", "commands", "reporting", "aiming"]
 TERMINAL += ["place_command"]
+TERMINAL += ["split_command"]
 TERMINAL += ["cli"]
 """The command line. It may import everything; nothing else may import it."""
 
@@ -123,6 +127,8 @@ FRAMEWORKS |= {"tokenizers"}
 FRAMEWORKS |= {"ethosu", "tflite_micro", "ai_edge_litert", "flatbuffers"}
 FRAMEWORKS |= {"openvino", "onnxruntime_qnn"}
 FRAMEWORKS |= {"jinja2", "markupsafe", "matplotlib", "mlflow"}
+
+FRAMEWORKS |= {"starlette", "uvicorn", "prometheus_client", "urllib3"}
 
 IMPLEMENTATIONS = {
     "alignment": {"numpy", "onnx"},
@@ -214,6 +220,11 @@ IMPLEMENTATIONS = {
     "profile.rates": {"numpy"},
     "profile.session": {"numpy"},
     "profile.tune": {"numpy"},
+    "profile.turns": {"numpy"},
+    "place.cutting": {"onnx"},
+    "place.runners.cloud": {"numpy", "prometheus_client", "safetensors", "starlette", "uvicorn"},
+    "place.runners.edge": {"numpy"},
+    "place.runners.measure": {"numpy"},
     "statistics": {"numpy"},
     "place.cascade": {"numpy", "scipy"},
     "place.distribution": {"numpy", "scipy"},
@@ -226,7 +237,8 @@ IMPLEMENTATIONS = {
 """The modules that import a framework when they are imported. All others do so on use."""
 
 MAY_PRINT = {"cli", "boundary", "report.terminal", "profile.worker", "profile.agent"}
-"""The last two are programs of their own."""
+MAY_PRINT |= {f"place.runners.{name}" for name in ("cloud", "edge", "measure", "link")}
+"""The workers, the agent and what runs in a deployment are programs of their own."""
 
 
 def parse(name: str) -> ast.Module:
