@@ -17,7 +17,7 @@ import functools
 import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar, get_args
+from typing import Any, Literal, Self, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict
 
@@ -90,6 +90,16 @@ class Params(BaseModel):
         """Whether an exporter with these parameters rounds weights that the graph does not."""
         return False
 
+    @property
+    def plain(self) -> Self:
+        """The same of an exporter that rounds nothing which the graph does not."""
+        return self
+
+    @property
+    def batches(self) -> tuple[int, ...]:
+        """How many samples one call of an exporter's artifacts may hold; empty for any."""
+        return ()
+
 
 @dataclass(frozen=True)
 class Plugin:
@@ -114,6 +124,8 @@ class Plugin:
         simulates: for runtimes, whether it tells how an artifact would fare on a device instead of
             running it there; its function then gives a `Fit` and no `Runner`.
         evaluates: for exporters, the runtime that its artifacts are verified and evaluated in.
+        tells: for runtimes that simulate, what they can tell of "time", "ram" and "flash"; empty
+            where that is not said.
     """
 
     kind: str
@@ -130,6 +142,7 @@ class Plugin:
     formats: tuple[str, ...] = ()
     simulates: bool = False
     evaluates: str = ""
+    tells: tuple[str, ...] = ()
 
     @property
     def summary(self) -> str:
@@ -171,6 +184,7 @@ def plugin(
     formats: tuple[str, ...] = (),
     simulates: bool = False,
     evaluates: str = "",
+    tells: tuple[str, ...] = (),
 ) -> Callable[[F], F]:
     """Declare a function to be a plug-in. It is registered when its table entry is resolved.
 
@@ -208,6 +222,7 @@ def plugin(
             formats=formats,
             simulates=simulates,
             evaluates=evaluates,
+            tells=tells,
         )
         return function
 

@@ -210,8 +210,8 @@ class TestOverrides:
         assert made.limits == Limits.model_validate({"ram": "64 KiB", "flash": "1 MiB"})
 
     def test_another_runtime_has_options_of_its_own(self) -> None:
-        made = from_target({"device": "cortex-m4-256k", "runtime": "onnxruntime-cpu"})
-        assert (made.options, made.limits) == ({}, Limits())
+        made = from_target({"device": "raspberry-pi-5", "runtime": "litert-cpu", "host": "a@b"})
+        assert (made.runtime, made.threads, made.options) == ("litert-cpu", 4, {})
 
     @pytest.mark.parametrize(
         ("target", "says"),
@@ -220,6 +220,23 @@ class TestOverrides:
             ({"device": "ethos-u55-128", "host": "a@b"}, "host: ethos-u simulates the device on"),
             ({"device": "ethos-u55-128", "batch": 8}, "batch: ethos-u tells of one sample"),
             ({"device": "ethos-u55-128", "batch": [1, 8]}, "ethos-u tells of one sample"),
+            (
+                {"device": "ethos-u55-128", "threads": 4},
+                "threads: ethos-u tells nothing of threads",
+            ),
+            (
+                {"device": "ethos-u55-128", "runtime": "onnxruntime-cpu"},
+                "runtime: ethos-u55-128 is simulated by ethos-u, and onnxruntime-cpu is not about",
+            ),
+            (
+                {"device": "raspberry-pi-5", "threads": 1, "runtime": "tflite-micro"},
+                "raspberry-pi-5 is another machine; give its `host`",
+            ),
+            (
+                {"runtime": "ethos-u", "name": "npu"},
+                "the key 'accelerator' is missing; say it in `options`, or take a `device`",
+            ),
+            ("onnxruntime-qnn", "the key 'architecture' is missing; say it in `options`"),
             (
                 {"device": "ethos-u55-128", "options": {"system_config": "Ethos_U85_SYS_DRAM_Low"}},
                 "options.system_config: Ethos_U85_SYS_DRAM_Low does not belong to ethos-u55-128",
@@ -231,7 +248,7 @@ class TestOverrides:
             ),
         ],
     )
-    def test_what_does_not_go_together(self, target: dict[str, Any], says: str) -> None:
+    def test_what_does_not_go_together(self, target: Any, says: str) -> None:
         with pytest.raises(RecipeError) as caught:
             from_values(VALUES | {"targets": [target]}, Path())
         assert says in str(caught.value)

@@ -33,7 +33,7 @@ FOUNDATION = [
     "registry",
     "findings",
 ]
-FOUNDATION += ["use", "budget", "catalogue", "recipe", "store", "ranges"]
+FOUNDATION += ["use", "budget", "catalogue", "serving", "recipe", "store", "ranges"]
 FOUNDATION += ["layers"]
 """Lowest first: each may import those before it, and nothing else."""
 
@@ -82,7 +82,7 @@ STAGES = {
     # It brings old results up to date, which lack what follows from the rest.
     "report": {"report", "front", "outcomes", "readings"},
 }
-STAGES["export"].add("targets.frames")
+STAGES["export"] |= {"targets.frames", "findings"}
 STAGES["preprocess"] |= {"export.comparable", "export.unrounded", "targets.frames"}
 STAGES["profile"].add("targets.frames")
 STAGES["predict"].add("targets.stepping")

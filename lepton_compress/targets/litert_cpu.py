@@ -76,9 +76,9 @@ def litert_cpu(path: Path, threads: int, changes: Mapping[str, Json] | None = No
 
 
 def _spec(tensor: Tensor) -> TensorSpec:
-    """As the host sees it; the runner calls once for each sample, so that any batch will do."""
+    """As the host sees it; the runner calls as often as it takes, so that any batch will do."""
     shape: list[int | str] = [*tensor.shape]
-    if shape and shape[tensor.batch] == 1:
+    if shape and (shape[tensor.batch] == 1 or tensor.filled):
         shape[tensor.batch] = "batch"
     return TensorSpec(tensor.name, tensor.dtype.name, tuple(shape))
 

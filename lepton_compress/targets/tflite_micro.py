@@ -33,6 +33,7 @@ def _requires(params: TfliteMicro, targets: tuple[str, ...]) -> list[str]:
     TfliteMicro,
     formats=("litert",),
     simulates=True,
+    tells=("ram", "flash"),
     requires=_requires,
 )
 def tflite_micro(path: Path, params: TfliteMicro) -> Fit:
