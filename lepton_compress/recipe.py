@@ -151,6 +151,16 @@ class TargetForm(Params):
     limits: Limits = Field(
         Limits(), description="What the device has, where it is simulated; what takes more fails."
     )
+    dtypes: list[str] = Field(
+        [],
+        description="Element types that the device computes in, where it is simulated; operators "
+        "in others are not taken. Of all by default.",
+    )
+    operators: list[str] = Field(
+        [],
+        description="Operators that it takes, where it is simulated; those that the runtime "
+        "says by default.",
+    )
     threads: Count | Several[Count] = Field(
         1, description="Threads that compute one call, or a list to try each."
     )
@@ -177,7 +187,7 @@ class TargetForm(Params):
     @classmethod
     def _short(cls, given: Any) -> Any:
         if isinstance(given, str):
-            if ("runtime", given) in registry.BUILTIN or not _in_catalogue(given):
+            if ("runtime", given) in registry.BUILTIN or not catalogue.is_known(given):
                 return {"name": given, "runtime": given}
             given = {"device": given}
         if isinstance(given, dict) and isinstance(given.get("device"), str) and given["device"]:
@@ -256,6 +266,10 @@ class TargetForm(Params):
         if not plugin.simulates and self.limits != Limits():
             mend = "use the gates `peak_memory` and `size`"
             yield Finding(("limits",), f"{plugin.name} is measured and not simulated", mend)
+        for key in () if plugin.simulates else ("operators", "dtypes"):
+            if getattr(self, key):
+                yield Finding((key,), f"{plugin.name} is measured and not simulated", "drop them")
+        yield from catalogue.unknown(plugin, self.operators, self.dtypes)
         device = catalogue.find(self.device) if self.device else None
         if device is not None and not self.host and device.needs_host:
             problem = f"{self.device} is another machine"
@@ -294,16 +308,9 @@ class TargetSpec(TargetForm):
     batch: Batch = Field(1, description="Samples in one call.")
 
 
-def _in_catalogue(name: str) -> bool:
-    """Whether there is such a target; a catalogue that is wrong says so."""
-    try:
-        return catalogue.is_known(name)
-    except RecipeError as error:
-        raise FindingsError([Finding((), str(error), "")]) from error
-
-
 def _filled(given: dict[str, Any]) -> dict[str, Any]:
     """With what its target file says."""
+    catalogue.listed()  # a catalogue that is wrong is no mistake of this target
     try:
         return catalogue.filled(given)
     except RecipeError as error:

@@ -126,6 +126,8 @@ class Plugin:
         evaluates: for exporters, the runtime that its artifacts are verified and evaluated in.
         tells: for runtimes that simulate, what they can tell of "time", "ram" and "flash"; empty
             where that is not said.
+        alone: for runtimes that simulate, whether the device has no processor beside it for what
+            it does not take.
     """
 
     kind: str
@@ -143,6 +145,7 @@ class Plugin:
     simulates: bool = False
     evaluates: str = ""
     tells: tuple[str, ...] = ()
+    alone: bool = False
 
     @property
     def summary(self) -> str:
@@ -185,6 +188,7 @@ def plugin(
     simulates: bool = False,
     evaluates: str = "",
     tells: tuple[str, ...] = (),
+    alone: bool = False,
 ) -> Callable[[F], F]:
     """Declare a function to be a plug-in. It is registered when its table entry is resolved.
 
@@ -223,6 +227,7 @@ def plugin(
             simulates=simulates,
             evaluates=evaluates,
             tells=tells,
+            alone=alone,
         )
         return function
 

@@ -84,7 +84,9 @@ STAGES = {
 }
 STAGES["export"] |= {"targets.frames", "findings"}
 STAGES["preprocess"] |= {"export.comparable", "export.unrounded", "targets.frames"}
-STAGES["profile"].add("targets.frames")
+STAGES["profile"] |= {"targets.frames", "targets.listing", "targets.remedies"}
+STAGES["profile"].add("targets.flatbuffer")
+STAGES["targets"].add("graph")
 STAGES["predict"].add("targets.stepping")
 STAGES["explain"].add("targets.frames")
 STAGES["explain"].add("targets.litert_session")

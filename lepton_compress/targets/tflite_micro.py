@@ -34,6 +34,7 @@ def _requires(params: TfliteMicro, targets: tuple[str, ...]) -> list[str]:
     formats=("litert",),
     simulates=True,
     tells=("ram", "flash"),
+    alone=True,
     requires=_requires,
 )
 def tflite_micro(path: Path, params: TfliteMicro) -> Fit:
