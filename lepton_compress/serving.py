@@ -64,15 +64,13 @@ def mismatches(recipe: Recipe) -> Iterator[Finding]:
 
 def remarks(recipe: Recipe) -> list[str]:
     """What its author should know, though it runs."""
-    found = []
     runtimes = [registry.get("runtime", target.runtime) for target in recipe.targets]
-    for use in recipe.exports:
-        if not any(registry.takes(runtime, use.name) for runtime in runtimes):
-            found.append(
-                f"no target takes {use.name} files: they are written, verified and evaluated, and "
-                "none of them is timed or chosen"
-            )
-    return found
+    return [
+        f"no target takes {use.name} files: they are written, verified and evaluated, and none of "
+        "them is timed or chosen"
+        for use in recipe.exports
+        if not any(registry.takes(runtime, use.name) for runtime in runtimes)
+    ]
 
 
 def _unnarrowed(recipe: Recipe) -> Iterator[Finding]:

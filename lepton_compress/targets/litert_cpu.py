@@ -44,8 +44,9 @@ class _SessionRunner:
 
 @plugin("runtime", "litert-cpu", LitertCpu, formats=("litert",))
 def litert_cpu(path: Path, threads: int, changes: Mapping[str, Json] | None = None) -> Runner:
-    """LiteRT on the processor, with XNNPACK where it has a kernel. A step model takes whole
-    sequences, see `stepping`.
+    """LiteRT on the processor, with XNNPACK where it has a kernel.
+
+    A step model takes whole sequences, see `stepping`.
 
     Args:
         path: a .tflite file.
