@@ -119,6 +119,8 @@ class Session:
         kinds = interpreter.OpResolverType
         if not Path(path).is_file():
             raise SessionError("no such file" if not Path(path).exists() else "is no file")
+        if not Path(path).stat().st_size:
+            raise SessionError("is empty")
         try:
             self._interpreter: Any = interpreter.Interpreter(
                 path,
