@@ -94,7 +94,7 @@ STAGES["explain"].add("targets.litert_session")
 
 COMPOSERS = ["job", "branches", "keys", "plan", "requirements", "plugins", "doctor", "cache"]
 COMPOSERS += ["compare", "joined", "tracking"]
-COMPOSERS += ["devices", "measuring"]
+COMPOSERS += ["devices", "elsewhere", "measuring"]
 COMPOSERS += ["target_pages"]
 COMPOSERS += ["scaffold", "behaving", "verifying", "predicting", "pipeline", "library"]
 COMPOSERS += ["remeasure", "judging", "__init__"]

@@ -36,6 +36,20 @@ def ran(tmp_path_factory: pytest.TempPathFactory, furnished: Path) -> tuple[Benc
     return bench, done
 
 
+@pytest.fixture(scope="module")
+def narrowed(ran: tuple[Bench, Done]) -> tuple[Bench, Done]:
+    """Files for four samples a call, whose weights are rounded; one format without a target."""
+    bench, _ = ran
+    changes = {
+        "exports": ["onnx", {"litert": {"batch": 4, "weights": "int8"}}],
+        "targets": [{"name": "phone", "runtime": "litert-cpu", "batch": 4}],
+        "variants": {"narrow": [], "int8": ["quantize"]},
+    }
+    done = bench.lepton("run", bench.recipe(GRAPH, "narrow", **changes), "--out", "narrow")
+    assert done.code == EXIT_OK, done
+    return bench, done
+
+
 class TestRun:
     def test_each_target_has_the_artifacts_that_it_takes(self, ran: tuple[Bench, Done]) -> None:
         result = ran[0].result()
@@ -169,19 +183,6 @@ class TestAfter:
 
 
 class TestNarrowed:
-    @pytest.fixture(scope="class")
-    def narrowed(self, ran: tuple[Bench, Done]) -> tuple[Bench, Done]:
-        """Files for four samples a call, whose weights are rounded; one format without a target."""
-        bench, _ = ran
-        changes = {
-            "exports": ["onnx", {"litert": {"batch": 4, "weights": "int8"}}],
-            "targets": [{"name": "phone", "runtime": "litert-cpu", "batch": 4}],
-            "variants": {"narrow": [], "int8": ["quantize"]},
-        }
-        done = bench.lepton("run", bench.recipe(GRAPH, "narrow", **changes), "--out", "narrow")
-        assert done.code == EXIT_OK, done
-        return bench, done
-
     def test_the_baseline_keeps_its_weights(self, narrowed: tuple[Bench, Done]) -> None:
         result = narrowed[0].result("narrow")
         held = {(each["candidate"], each["format"]): each for each in result["artifacts"]}

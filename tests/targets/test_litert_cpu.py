@@ -136,7 +136,7 @@ class TestBorders:
 class TestRefusals:
     def test_an_empty_file(self, tmp_path: Path) -> None:
         (tmp_path / "none.tflite").write_bytes(b"")
-        with pytest.raises(InputError, match="none.tflite: is empty"):
+        with pytest.raises(InputError, match=r"none\.tflite: is empty"):
             runner(tmp_path / "none.tflite")
 
     def test_inputs_must_be_those_of_the_file(self, float_file: Path) -> None:
