@@ -311,7 +311,7 @@ class Branches:
     def _lower(self, before: Model) -> StepOutcome:
         from lepton_compress.export import lower
 
-        with _told_of(self.job.origin.where):
+        with told_of(self.job.origin.where):
             if before.form != "graph":
                 return StepOutcome(lower.lower(before, self.job.data.calibration), changed=True)
             large = before.folder is not None
@@ -346,7 +346,7 @@ class Branches:
         mark = forms.fingerprint(before)
         if plugin.trains and not launched.rank():
             launched.call(node.key)
-        with _told_of(where):
+        with told_of(where):
             outcome: StepOutcome = plugin.call(before, step.bound(), context)
         _check_claims(plugin, mark, before, outcome)
         if not outcome.changed and not outcome.declined:
@@ -365,7 +365,7 @@ def _streaming() -> list[str]:
 
 
 @contextlib.contextmanager
-def _told_of(where: str) -> Iterator[None]:
+def told_of(where: str) -> Iterator[None]:
     """Tell the user's mistakes with the place that they belong to."""
     try:
         yield

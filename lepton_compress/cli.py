@@ -123,12 +123,18 @@ def run(
 def validate(recipe: RecipePath, as_json: AsJson = False) -> None:
     """Check a recipe's keys, values and plug-in parameters, without loading anything it names."""
     from lepton_compress import recipe as recipes
+    from lepton_compress import serving
 
     source = recipes.read(recipe)
+    notes = serving.remarks(source.recipe)
     if as_json:
-        emit({"recipe": source.recipe.name, "digest": source.recipe.digest(), "valid": True})
+        held = {"recipe": source.recipe.name, "digest": source.recipe.digest(), "valid": True}
+        emit({**held, "notes": notes})
     else:
-        typer.echo(f"{recipe}: valid ({len(source.recipe.variants)} variants)")
+        many = len(source.recipe.variants)
+        typer.echo(f"{recipe}: valid ({many} variant{'' if many == 1 else 's'})")
+        for note in notes:
+            typer.echo(f"note: {note}")
 
 
 @app.command(epilog="Example: `lepton-compress schema > recipe.schema.json`")

@@ -11,18 +11,18 @@ from lepton_compress.branches import Node
 from lepton_compress.job import Job, Metric
 from lepton_compress.preprocess.around import Around
 from lepton_compress.provenance import code_digest, cpu, digest
-from lepton_compress.recipe import ExporterUse
+from lepton_compress.registry import Params
 from lepton_compress.store import key
 
 
-def export_key(node: Node, use: ExporterUse, around: Around) -> str:
+def export_key(node: Node, exporter: str, parameters: Params, around: Around) -> str:
     """Of the artifact that an exporter writes from a node, with what stands around it."""
     return key(
         "export",
         node=node.key,
-        exporter=use.name,
-        parameters=use.bound().model_dump(mode="json"),
-        code=code_digest(registry.get("exporter", use.name).function),
+        exporter=exporter,
+        parameters=parameters.model_dump(mode="json"),
+        code=code_digest(registry.get("exporter", exporter).function),
         processor=cpu()["machine"],  # the layout depends on it
         **({"around": around.mark} if around else {}),
     )

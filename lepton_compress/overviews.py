@@ -95,7 +95,8 @@ class PlannedGate:
 
 @dataclass(frozen=True)
 class Plan:
-    """What running a recipe will do. `samples` counts each split."""
+    """What running a recipe will do. `samples` counts each split; `notes` are what its author
+    should know, though it runs."""
 
     recipe: str
     recipe_digest: str
@@ -107,6 +108,7 @@ class Plan:
     gates: tuple[PlannedGate, ...]
     select: str
     require: str
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

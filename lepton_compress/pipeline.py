@@ -40,6 +40,7 @@ from lepton_compress import (
     placing,
     provenance,
     registry,
+    serving,
     verifying,
 )
 from lepton_compress.artifacts import (
@@ -126,7 +127,7 @@ def execute(job: Job, store: Store, out: Path | None, observer: Observer) -> Run
 def _execute(job: Job, store: Store, out: Path | None, observer: Observer) -> RunResult:
     started, clock = datetime.datetime.now(datetime.UTC), time.perf_counter()
     told = _Noting(observer)
-    for note in job.given.notes:
+    for note in (*job.given.notes, *serving.remarks(job.recipe)):
         told.note(note)
     check_model(job, store)
     store.sweep()
@@ -218,15 +219,16 @@ class _Noting:
 def _export(job: Job, made: Branches, name: str, node: Node) -> list[Exported]:
     """The artifacts of one candidate, one for each export of the recipe."""
     found = []
-    for use in job.recipe.exports:
+    for index, use in enumerate(job.recipe.exports):
         folder = "artifacts" if len(job.recipe.exports) == 1 else f"artifacts/{use.name}"
-        plugin, parameters = registry.get("exporter", use.name), use.bound()
+        plugin, parameters = registry.get("exporter", use.name), use.written(name)
+        where = job.source.where("exports", index)
 
         def build(
-            folder: Path, plugin: Any = plugin, parameters: Any = parameters
+            folder: Path, plugin: Any = plugin, parameters: Any = parameters, where: str = where
         ) -> dict[str, Any]:
             made.entry(node)
-            with made.observer.work(f"export {name}"):
+            with made.observer.work(f"export {name}"), branches.told_of(where):
                 file = plugin.call(_surrounded(job, made.model(node)), parameters, folder)
             if not isinstance(file, Path) or not file.is_file():
                 raise PluginError(f"wrote no file {file}", where=f"exporter {plugin.name}")
@@ -235,7 +237,8 @@ def _export(job: Job, made: Branches, name: str, node: Node) -> list[Exported]:
             more = [each.name for each in job.around.files]
             return _describe(plugin.evaluates, file, folder, more)
 
-        entry = made.store.make(export_key(node, use, job.around), f"export {use.name}", build)
+        mark = export_key(node, use.name, parameters, job.around)
+        entry = made.store.make(mark, f"export {use.name}", build)
         about = entry.details
         file = entry.folder / about["file"]
         beside = [entry.folder / each for each in about["beside"]]
@@ -253,6 +256,9 @@ def _export(job: Job, made: Branches, name: str, node: Node) -> list[Exported]:
             beside=tuple(f"{folder}/{name}/{each.name}" for each in beside),
         )
         found.append(Exported(artifact, file, node, parameters.narrows))
+        if name != BASELINE and (held := layers.read(file)) is not None:
+            for note in held.notes:
+                made.observer.note(f"{name}, {use.name}: {note}")
     return found
 
 

@@ -17,7 +17,7 @@ import functools
 import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar, get_args
+from typing import Any, Literal, Self, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict
 
@@ -106,6 +106,16 @@ class Params(BaseModel):
         """Whether an exporter with these parameters rounds weights that the graph does not."""
         return False
 
+    @property
+    def plain(self) -> Self:
+        """The same of an exporter that rounds nothing which the graph does not."""
+        return self
+
+    @property
+    def batches(self) -> tuple[int, ...]:
+        """How many samples one call of an exporter's artifacts may hold; empty for any."""
+        return ()
+
 
 @dataclass(frozen=True)
 class Plugin:
@@ -133,6 +143,10 @@ class Plugin:
         evaluates: for exporters, the runtime that its artifacts are verified and evaluated in.
         trains: for steps, whether it trains: it is given a place for checkpoints, and its result
             depends on the first metric.
+        tells: for runtimes that simulate, what they can tell of "time", "ram" and "flash"; empty
+            where that is not said.
+        alone: for runtimes that simulate, whether the device has no processor beside it for what
+            it does not take.
     """
 
     kind: str
@@ -150,6 +164,8 @@ class Plugin:
     simulates: bool = False
     evaluates: str = ""
     trains: bool = False
+    tells: tuple[str, ...] = ()
+    alone: bool = False
 
     @property
     def summary(self) -> str:
@@ -192,6 +208,8 @@ def plugin(
     simulates: bool = False,
     evaluates: str = "",
     trains: bool = False,
+    tells: tuple[str, ...] = (),
+    alone: bool = False,
 ) -> Callable[[F], F]:
     """Declare a function to be a plug-in. It is registered when its table entry is resolved.
 
@@ -230,6 +248,8 @@ def plugin(
             simulates=simulates,
             evaluates=evaluates,
             trains=trains,
+            tells=tells,
+            alone=alone,
         )
         return function
 

@@ -94,6 +94,8 @@ def _price(units: dict[str, Fraction], example: str) -> BeforeValidator:
 
 
 def _read_bytes(text: object) -> int:
+    if isinstance(text, (int, float)) and not isinstance(text, bool) and text <= 0:
+        raise ValueError(f"{text!r} is not above zero; write for example '150 KB'")
     value = exact(text, BYTES, "150 KB")
     if value <= 0:
         raise ValueError(f"{text!r} is not above zero")

@@ -33,7 +33,7 @@ FOUNDATION = [
     "registry",
     "findings",
 ]
-FOUNDATION += ["use", "budget", "catalogue", "recipe", "store", "ranges"]
+FOUNDATION += ["use", "budget", "catalogue", "serving", "recipe", "store", "ranges"]
 FOUNDATION += ["layers"]
 FOUNDATION += ["placements"]
 """Lowest first: each may import those before it, and nothing else."""
@@ -88,8 +88,11 @@ STAGES["compress"].add("load.narrow")
 STAGES["compress"].add("load.references")
 STAGES["place"] = {"place", "document", "findings", "statistics", "use"}
 STAGES["export"].add("targets.frames")
+STAGES["export"] |= {"targets.frames", "findings"}
 STAGES["preprocess"] |= {"export.comparable", "export.unrounded", "targets.frames"}
-STAGES["profile"].add("targets.frames")
+STAGES["profile"] |= {"targets.frames", "targets.listing", "targets.remedies"}
+STAGES["profile"].add("targets.flatbuffer")
+STAGES["targets"].add("graph")
 STAGES["predict"].add("targets.stepping")
 STAGES["explain"].add("targets.frames")
 STAGES["explain"].add("targets.litert_session")
@@ -100,7 +103,7 @@ STAGES["report"] |= {"place.cuts"}
 COMPOSERS = ["job", "branches", "keys", "plan", "requirements", "plugins", "doctor", "cache"]
 COMPOSERS.insert(0, "launched")
 COMPOSERS += ["compare", "joined", "tracking"]
-COMPOSERS += ["devices", "measuring"]
+COMPOSERS += ["devices", "elsewhere", "measuring"]
 COMPOSERS += ["target_pages"]
 COMPOSERS += ["sensing"]
 COMPOSERS += ["weighing", "halving", "splitting"]

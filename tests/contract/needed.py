@@ -34,6 +34,8 @@ PARAMETERS: dict[tuple[str, str], dict[str, Any]] = {
     ("metric", "word_error_rate"): {"resamples": 20},
     ("preprocessing", "audio"): {"rate": 8000},
     ("preprocessing", "text"): {"tokenizer": "tokenizer.json", "length": 8},
+    ("runtime", "ethos-u"): {"accelerator": "ethos-u55-128"},
+    ("runtime", "onnxruntime-qnn"): {"architecture": "v73"},
     ("loader", "python"): {"function": "own.py:load", "args": {"count": 20}},
     ("loader", "images"): {"path": "pictures"},
     ("loader", "idx"): {"images": "images.idx", "labels": "labels.idx"},
