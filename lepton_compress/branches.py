@@ -176,7 +176,7 @@ def _trained_by(job: Job) -> dict[str, Any]:
 def _called(job: Job, step: StepUse, place: tuple[str | int, ...]) -> dict[str, Any]:
     """Digest of the code of the user's functions that a step calls."""
     named = step.bound().references()
-    with _told_of(job.source.where(*place)):
+    with told_of(job.source.where(*place)):
         found = {each: reference_digest(each, job.source.folder) for each in named}
     return {"calls": found} if found else {}
 
