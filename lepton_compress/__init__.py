@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from lepton_compress.errors import LeptonError, UserError
     from lepton_compress.library import compress
     from lepton_compress.pipeline import run
+    from lepton_compress.placing import place
     from lepton_compress.registry import Params, plugin
     from lepton_compress.report.folder import read_result
 
@@ -60,6 +61,7 @@ __all__ = [
     "Verdict",
     "__version__",
     "compress",
+    "place",
     "plugin",
     "read_result",
     "run",
@@ -75,6 +77,7 @@ _ON_USE = {
     "read_result": "lepton_compress.report.folder",
     "run": "lepton_compress.pipeline",
     "TrainingSession": "lepton_compress.during_training.session",
+    "place": "lepton_compress.placing",
 }
 """Imported when first asked for, so that `import lepton_compress` costs next to nothing."""
 
@@ -83,6 +86,8 @@ _ON_USE = {
 # `lepton_compress.compress` would hide the function of that name.
 importlib.import_module("lepton_compress.compress")
 globals().pop("compress")
+importlib.import_module("lepton_compress.place")
+globals().pop("place")
 
 
 def __getattr__(name: str) -> Any:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from lepton_compress.boundary import working
+from lepton_compress.errors import RecipeError
 from lepton_compress.options import AsJson, complete_recipe, complete_target, deliver
 
 Beside = Annotated[
@@ -45,6 +46,9 @@ def targets(context: typer.Context, recipe: Beside = None, as_json: AsJson = Fal
 
         rows = target_pages.listing(_folder(recipe))
         deliver(stage, rows, view.show_listing, as_json=as_json)
+        if broken := [row.name for row in rows if row.broken]:
+            problem = f"{len(broken)} of {len(rows)} target files cannot be used"
+            raise RecipeError(problem, where=", ".join(broken), mend="see the table")
 
 
 @targeting.command("show", epilog="Example: `lepton-compress targets show ethos-u55-128`")

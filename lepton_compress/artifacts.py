@@ -27,6 +27,9 @@ Json = Any
 STATE = re.compile(r"state_\d+")
 """Names of the inputs of a step model that its runner keeps from frame to frame."""
 
+QUANTILES = (*(each / 20 for each in range(20)), 0.96, 0.97, 0.98, 0.99, 0.995, 0.999, 1.0)
+"""Shares of the calls at or below which `Profile.quantiles` tells their time."""
+
 
 @dataclass(frozen=True)
 class Split:
@@ -169,6 +172,9 @@ class Place:
     threads: int
 
 
+Remember = Callable[[str, Mapping[str, Json], Callable[[], Json]], Json]
+
+
 @dataclass(frozen=True)
 class StepContext:
     """What a step may use beside the model and its parameters.
@@ -180,12 +186,18 @@ class StepContext:
         threads: how many threads to compute with; part of what makes results repeatable.
         observer: where to report progress.
         targets: the recipe's targets; for steps that measure.
-        metric: the recipe's first metric; for steps that measure.
+        metric: the recipe's first metric; for steps that measure or train.
         folder: that files named in parameters are relative to.
         lower: gives the graph of a module as the pipeline lowers it, for a step that ends in a
             graph; raises InputError where it cannot be exported.
         scratch: where a step that works on large graphs writes the files of their tensors.
         untimed: names of the recipe's other targets, which run no graph on this machine.
+        checkpoints: where a step that trains leaves its unfinished state, in folders of its own;
+            the place is the same when the run was killed and is started again.
+        metric_mark: changes when the metric does.
+        remember: keeps a JSON value for the next run by a label and what determines it beside the
+            model; made by `remembered`.
+        multiple: of widths, what leaves nothing idle on any of the recipe's targets.
     """
 
     data: Dataset
@@ -199,6 +211,14 @@ class StepContext:
     lower: Callable[[Model], Model] | None = None
     scratch: Path | None = None
     untimed: tuple[str, ...] = ()
+    checkpoints: Path | None = None
+    multiple: int = 8
+    remember: Remember | None = None
+    metric_mark: str = ""
+
+    def remembered(self, label: str, about: Mapping[str, Json], build: Callable[[], Json]) -> Json:
+        """A JSON value that `build` gives, or has given before for the same model and `about`."""
+        return self.remember(label, about, build) if self.remember else build()
 
 
 @dataclass(frozen=True)
@@ -326,6 +346,22 @@ class Score:
     def is_share(self) -> bool:
         """Whether it is read as a share of one, in per cent, as an accuracy is and an error not."""
         return self.higher_is_better and abs(self.value) <= 1
+
+
+@dataclass(frozen=True)
+class Answered:
+    """The class scores that an artifact gives each evaluation sample, in a file beside the result.
+
+    The file is an .npz with `scores`, (samples, classes) float32: logits, or logarithms of
+    probabilities; and `targets`, (samples,) int64, the true classes.
+    """
+
+    candidate: str
+    format: str
+    path: str
+    sha256: str
+    samples: int
+    classes: int
 
 
 @dataclass(frozen=True)
@@ -600,6 +636,8 @@ class Profile:
         device: the machine it ran on, as `RunResult.environment` tells one, with its `host`;
             empty where that is the machine of the run.
         fit: of a target that is simulated or compiled for; `latency` holds its estimate as "p50".
+        quantiles: of the times of the calls, in seconds, at the shares in `QUANTILES`: their whole
+            distribution, for whoever queues behind them; empty where no call was timed.
     """
 
     candidate: str
@@ -631,6 +669,7 @@ class Profile:
     session: dict[str, Json] = field(default_factory=dict)
     tuning: Tuning | None = None
     fit: Fit | None = None
+    quantiles: tuple[float, ...] = ()
 
 
 class Status(enum.StrEnum):
@@ -698,6 +737,8 @@ class RunResult:
         fronts: the Pareto front of each target.
         labels: the class of each evaluation sample, in the order of `Score.outcomes`; empty where
             the targets are no classes.
+        answers: where the class scores of each artifact stand, sample by sample; empty where the
+            outputs are no scores of classes.
         folder: where the run left its files; not written into them.
     """
 
@@ -722,6 +763,7 @@ class RunResult:
     coverages: tuple[Coverage, ...] = ()
     fronts: tuple[Front, ...] = ()
     labels: tuple[int, ...] = ()
+    answers: tuple[Answered, ...] = ()
     folder: Path | None = None
 
     def artifact(self, candidate: str, format: str = "onnx") -> Artifact:

@@ -49,6 +49,10 @@ def predict(
         ),
     ] = False,
     threads: Annotated[int, typer.Option(min=1, max=1024, help="That a call may use.")] = 1,
+    format: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Of a run's artifacts, which to ask, as `litert`."),
+    ] = None,
     stream: Annotated[
         bool, typer.Option("--stream", help="Listen window by window; tells the real-time factor.")
     ] = False,
@@ -68,10 +72,13 @@ def predict(
         from lepton_compress.report import predict as view
 
         if stream:
-            _listen(stage, artifact, inputs, hop, top or 1, convert, threads, as_json=as_json)
+            how = (hop, top or 1, convert, threads, format)
+            _listen(stage, artifact, inputs, *how, as_json=as_json)
             return
         _refuse_hop(hop)
-        made = predicting.predict(artifact, inputs, top=top or 5, convert=convert, threads=threads)
+        made = predicting.predict(
+            artifact, inputs, top=top or 5, convert=convert, threads=threads, format=format
+        )
         deliver(stage, made, view.show, as_json=as_json)
 
 
@@ -90,6 +97,7 @@ def _listen(
     top: int,
     convert: bool,
     threads: int,
+    format: str | None,
     *,
     as_json: bool,
 ) -> None:
@@ -113,6 +121,7 @@ def _listen(
         top=top,
         convert=convert,
         threads=threads,
+        format=format,
         told=told,
     )
     deliver(stage, made, view.listening, as_json=as_json)

@@ -25,6 +25,8 @@ MOST_CLASSES = 1000
 """Beyond, no class has enough samples to say anything of it."""
 MOST_SHOWN = 50
 """Classes of a confusion matrix that a reader can look at."""
+_SURE = 1e-12
+"""The least probability that is told from none."""
 NO_CLASSES = "the outputs are no scores of the targets' classes"
 
 
@@ -89,6 +91,33 @@ def _of_several(scores: np.ndarray, known: np.ndarray) -> np.ndarray | None:
         best: np.ndarray = scores.max(axis=1)
         return best
     made: np.ndarray = 1 / np.exp(scores - scores.max(axis=1, keepdims=True)).sum(axis=1)
+    return made
+
+
+def class_scores(outputs: Outputs, targets: np.ndarray, output: str | None) -> np.ndarray | None:
+    """Logits, or logarithms of probabilities, of every class: (samples, classes) float32.
+
+    Of a single score two columns are made. Differences of a row's entries are what counts, so that
+    both kinds can be calibrated by a temperature.
+
+    Args:
+        outputs, targets, output: as of `predictions`.
+
+    Returns:
+        None where the outputs predict no class, or with no confidence that is known.
+    """
+    import numpy as np
+
+    said = predictions(outputs, targets, output)
+    if said is None or said.confidence is None:
+        return None
+    values = outputs[output or next(iter(outputs))]
+    scores = values.reshape(len(values), -1).astype(np.float64)
+    if scores.shape[1] == 1:
+        scores = np.hstack([1 - scores, scores])
+    if (scores >= 0).all() and np.allclose(scores.sum(axis=1), 1, atol=1e-2):
+        scores = np.log(np.maximum(scores, _SURE))
+    made: np.ndarray = scores.astype(np.float32)
     return made
 
 

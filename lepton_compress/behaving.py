@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from lepton_compress import behave, corrupt, evaluate, registry
 from lepton_compress.artifacts import (
+    Answered,
     Artifact,
     Behaviour,
     Corrupted,
@@ -19,7 +20,8 @@ from lepton_compress.artifacts import (
     Split,
 )
 from lepton_compress.job import Job
-from lepton_compress.keys import behave_key, corrupt_key, cover_key
+from lepton_compress.keys import answer_key, behave_key, corrupt_key, cover_key
+from lepton_compress.provenance import file_digest
 from lepton_compress.report.folder import plain, restore
 from lepton_compress.store import Store
 
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 
 RUNTIME = "onnxruntime-cpu"
 """Computes what is looked at in ONNX graphs."""
+SCORES = "scores.npz"
 
 
 @dataclass(frozen=True)
@@ -95,6 +98,35 @@ def behaviours(
         one = held.artifact
         found.append(replace(made, candidate=one.candidate, format=one.format, corrupted=rows))
     return found
+
+
+def answers(
+    job: Job, store: Store, held: Held, predictor: Predictor
+) -> Iterator[tuple[Answered, Path]]:
+    """The class scores of an artifact, with the file in the store that holds them; nothing where
+    its outputs predict no class."""
+    targets = job.given.evaluation.targets
+    if targets is None:  # a dataset without labels to evaluate on was refused when it was made
+        return
+
+    def build(folder: Path) -> dict[str, Any]:
+        import numpy as np
+
+        scores = behave.class_scores(predictor.outputs(held), targets, _output(job))
+        if scores is None:
+            return {"classes": 0}
+        true = targets.astype(np.int64)
+        np.savez_compressed(folder / SCORES, scores=scores, targets=true)
+        return {"classes": scores.shape[1], "sha256": file_digest(folder / SCORES)}
+
+    one = held.artifact
+    entry = store.make(answer_key(job, one.sha256, _output(job)), "answer", build)
+    about = entry.details
+    if about["classes"]:
+        path = f"answers/{one.format}/{one.candidate}.npz"
+        samples, mark = len(targets), about["sha256"]
+        made = Answered(one.candidate, one.format, path, mark, samples, about["classes"])
+        yield made, entry.folder / SCORES
 
 
 def coverages(

@@ -12,13 +12,14 @@ import dataclasses
 import functools
 import json
 import logging
+import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lepton_compress import registry
+from lepton_compress import launched, registry
 from lepton_compress.artifacts import (
     Candidate,
     Form,
@@ -32,14 +33,17 @@ from lepton_compress.artifacts import (
 from lepton_compress.errors import InputError, PluginError
 from lepton_compress.job import Job
 from lepton_compress.load import forms
+from lepton_compress.load.references import reference_digest
 from lepton_compress.provenance import code_digest, cpu, file_code_digest, file_digest
-from lepton_compress.recipe import BASELINE, StepUse, TargetSpec
+from lepton_compress.recipe import BASELINE, TRANSFER, StepUse, TargetSpec
 from lepton_compress.registry import Plugin
 from lepton_compress.store import Entry, Store, key
 
 LOWER = "lower"
 _LOWERING = Path(__file__).parent / "export" / "lower.py"
 _NOT_SIMPLIFIED = "not simplified: onnxsim would hold the whole model in memory"
+_PREPARED = ("model", TRANSFER)
+"""The place of what is done to the model before it is the original."""
 _log = logging.getLogger(__name__)
 
 
@@ -78,6 +82,8 @@ def plan(job: Job) -> dict[str, Node]:
     root = Node(
         key("root", model=job.origin.fingerprint, data=job.data.fingerprint), job.origin.form, None
     )
+    if job.recipe.model.transfer is not None:
+        root = _stepped(job, root, job.recipe.model.transfer, _PREPARED)
     planned = {BASELINE: _lowered(job, root)}
     for variant, steps in job.recipe.variants.items():
         node = root
@@ -116,7 +122,10 @@ def _stepped(job: Job, node: Node, step: StepUse, place: tuple[str | int, ...]) 
         threads=job.recipe.threads,
         # Steps choose by it, and sums differ in their last bits from one to the next.
         processor=[cpu()["machine"], cpu()["extensions"]],
-        **(_measured_by(job) if plugin.measures else {}),
+        **(_measured_by(job) if plugin.measures and step.bound().measured else {}),
+        **({"multiple": multiple(job)} if step.bound().aligns else {}),
+        **(_trained_by(job) if plugin.trains else {}),
+        **_called(job, step, place),
         **lowering,
     )
     return Node(mark, form, node, step, place)
@@ -129,6 +138,12 @@ def places(job: Job) -> tuple[Place, ...]:
         for each in job.recipe.targets
         if _runs_graphs(each)
     )
+
+
+def multiple(job: Job) -> int:
+    """What widths are a multiple of so that no target has anything idle; 8 where none says."""
+    told = [each.channels_multiple for each in job.recipe.targets]
+    return math.lcm(*(each for each in told if each)) if any(told) else 8
 
 
 def _untimed(job: Job) -> tuple[str, ...]:
@@ -144,8 +159,26 @@ def _runs_graphs(target: TargetSpec) -> bool:
 def _measured_by(job: Job) -> dict[str, Any]:
     """What a step that measures depends on beside its parameters."""
     targets = [dataclasses.asdict(place) for place in places(job)]
-    metric = [job.metrics[0].mark, job.around.mark] if job.metrics else None
-    return {"targets": targets, "untimed": _untimed(job), "metric": metric}
+    return {"targets": targets, "untimed": _untimed(job), **_judged_by(job)}
+
+
+def _judged_by(job: Job) -> dict[str, Any]:
+    """What a step depends on that looks at the first metric."""
+    return {"metric": [job.metrics[0].mark, job.around.mark] if job.metrics else None}
+
+
+def _trained_by(job: Job) -> dict[str, Any]:
+    """What a step that trains depends on: what judges it, and how many share each batch."""
+    processes = launched.count()
+    return _judged_by(job) | ({"processes": processes} if processes > 1 else {})
+
+
+def _called(job: Job, step: StepUse, place: tuple[str | int, ...]) -> dict[str, Any]:
+    """Digest of the code of the user's functions that a step calls."""
+    named = step.bound().references()
+    with told_of(job.source.where(*place)):
+        found = {each: reference_digest(each, job.source.folder) for each in named}
+    return {"calls": found} if found else {}
 
 
 def _files(job: Job, step: StepUse, place: tuple[str | int, ...]) -> dict[str, str]:
@@ -194,12 +227,62 @@ class Branches:
                     self._models[node.key] = forms.load(entry.folder, self.job.origin.build)
         return self._models[node.key]
 
+    def join(self, key: str) -> None:
+        """Carry out a step beside the process that keeps what comes out."""
+        paths = (node.path() for node in plan(self.job).values())
+        node = next(each for path in paths for each in path if each.key == key)
+        assert node.parent is not None  # noqa: S101 - a step has something before it
+        self._step(node, self.model(node.parent), Path())
+
+    def _original(self, node: Node) -> Model:
+        """A fresh copy of what the variants start from, for a step on the model at a node."""
+        for each in node.path():
+            if each.place == _PREPARED:
+                return forms.duplicate(self.model(each))
+        return self.job.origin.build()
+
     def candidate(self, name: str, node: Node) -> Candidate:
         """What is known of a finished candidate."""
         records = [_record(self.entry(each)) for each in node.path() if each.parent is not None]
         about = self.entry(node).details["graph"]
         parent = None if name == BASELINE else BASELINE
         return Candidate(name, node.key, parent, tuple(records), about["parameters"], about["macs"])
+
+    def context(self, node: Node, user: Callable[..., Any]) -> StepContext:
+        """What a step on the model at a node may use.
+
+        Args:
+            user: the step's function; what it remembers depends on its code.
+        """
+
+        def remember(label: str, about: Mapping[str, Any], build: Callable[[], Any]) -> Any:
+            mark = key(
+                label,
+                parent=node.key,
+                code=code_digest(user),
+                data=self.job.data.fingerprint,
+                model=self.job.origin.fingerprint,
+                seed=self.job.recipe.seed,
+                processor=cpu(),
+                about=about,
+            )
+            return self.store.make(mark, label, lambda _: {"value": build()}).details["value"]
+
+        return StepContext(
+            data=self.job.data,
+            original=functools.partial(self._original, node),
+            seed=self.job.recipe.seed,
+            threads=self.job.recipe.threads,
+            observer=self.observer,
+            targets=places(self.job),
+            metric=self.job.first_metric if self.job.metrics else None,
+            folder=self.job.source.folder,
+            lower=lambda model: self._lower(model).model,
+            untimed=_untimed(self.job),
+            multiple=multiple(self.job),
+            remember=remember,
+            metric_mark=self.job.metrics[0].mark + self.job.around.mark if self.job.metrics else "",
+        )
 
     def _build(self, node: Node, folder: Path) -> dict[str, Any]:
         parent = node.parent
@@ -208,11 +291,7 @@ class Branches:
         before = self.model(parent)
         start = time.perf_counter()
         with self.observer.work(node.title):
-            outcome = (
-                self._step(node.step, node.place, before, folder)
-                if node.step
-                else self._lower(before)
-            )
+            outcome = self._step(node, before, folder) if node.step else self._lower(before)
             seconds = time.perf_counter() - start
             # What goes on is what was saved, so that an interrupted run goes on with the same.
             self._models[node.key] = self._saved(node, outcome.model, folder)
@@ -232,7 +311,7 @@ class Branches:
     def _lower(self, before: Model) -> StepOutcome:
         from lepton_compress.export import lower
 
-        with _told_of(self.job.origin.where):
+        with told_of(self.job.origin.where):
             if before.form != "graph":
                 return StepOutcome(lower.lower(before, self.job.data.calibration), changed=True)
             large = before.folder is not None
@@ -247,24 +326,17 @@ class Branches:
             raise PluginError(error.problem, where=f"step {node.label}") from error
         return forms.load(folder, self.job.origin.build)
 
-    def _step(
-        self, step: StepUse, place: tuple[str | int, ...], before: Model, folder: Path
-    ) -> StepOutcome:
+    def _step(self, node: Node, before: Model, folder: Path) -> StepOutcome:
+        step, parent = node.step, node.parent
+        assert step is not None  # noqa: S101 - the caller has looked
+        assert parent is not None  # noqa: S101 - a step has something before it
         plugin = registry.get("step", step.name)
-        context = StepContext(
-            data=self.job.data,
-            original=self.job.origin.build,
-            seed=self.job.recipe.seed,
-            threads=self.job.recipe.threads,
-            observer=self.observer,
-            targets=places(self.job),
-            metric=self.job.first_metric if self.job.metrics else None,
-            folder=self.job.source.folder,
-            lower=lambda model: self._lower(model).model,
+        context = dataclasses.replace(
+            self.context(parent, plugin.function),
             scratch=folder,
-            untimed=_untimed(self.job),
+            checkpoints=self.store.unfinished(node.key) if plugin.trains else None,
         )
-        where = self.job.source.where(*place)
+        where = self.job.source.where(*node.place)
         if before.folder is not None and not plugin.streams:
             raise InputError(
                 f"{step.name} holds a model in memory, and this one is too large for that",
@@ -272,7 +344,9 @@ class Branches:
                 mend=f"known to stream are {', '.join(_streaming())}",
             )
         mark = forms.fingerprint(before)
-        with _told_of(where):
+        if plugin.trains and not launched.rank():
+            launched.call(node.key)
+        with told_of(where):
             outcome: StepOutcome = plugin.call(before, step.bound(), context)
         _check_claims(plugin, mark, before, outcome)
         if not outcome.changed and not outcome.declined:
@@ -291,7 +365,7 @@ def _streaming() -> list[str]:
 
 
 @contextlib.contextmanager
-def _told_of(where: str) -> Iterator[None]:
+def told_of(where: str) -> Iterator[None]:
     """Tell the user's mistakes with the place that they belong to."""
     try:
         yield

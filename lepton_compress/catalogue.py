@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
+import difflib
 import functools
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -23,7 +24,7 @@ from lepton_compress import registry
 from lepton_compress.budget import Name, Truth
 from lepton_compress.document import read_document
 from lepton_compress.errors import RecipeError
-from lepton_compress.findings import explain
+from lepton_compress.findings import Finding, explain
 from lepton_compress.registry import Params
 from lepton_compress.units import Size
 
@@ -32,6 +33,12 @@ FOLDER = "LEPTON_TARGETS"
 BUILTIN = Path(__file__).parent / "targets" / "devices"
 BESIDE = "targets"
 """The folder beside a recipe."""
+ENDINGS = (".yaml", ".yml")
+OPERATORS = Path(__file__).parent / "targets" / "operators"
+"""Names of operators, a file for each format."""
+AS_TOLD: Literal["as the runtime says"] = "as the runtime says"
+DTYPES = ("int4", "int8", "int16", "int32", "int64", "uint4", "uint8", "uint16", "uint32")
+DTYPES += ("float16", "bfloat16", "float32", "float64", "bool")
 
 _START = "begin with `name: my-device`"
 _beside: contextvars.ContextVar[Path | None] = contextvars.ContextVar("beside", default=None)
@@ -57,10 +64,16 @@ class Device(Params):
     needs_host: Truth = Field(
         False, description="It is another machine: a recipe must say its `host`."
     )
-    dtypes: list[str] = Field(min_length=1, description="Element types that are fast there.")
+    dtypes: list[str] = Field(
+        min_length=1,
+        description="Element types that it computes in. On one that is simulated an operator in "
+        "another type is not taken; indices and truth values do not count.",
+    )
     limits: Limits = Field(Limits(), description="What it has.")
     operators: Literal["as the runtime says"] | list[str] = Field(
-        "as the runtime says", description="Operators that it takes."
+        AS_TOLD,
+        description="Operators that it takes, as the artifact's format names them; of one that is "
+        "simulated.",
     )
     channels_multiple: Annotated[int, Field(strict=True, ge=1)] | None = Field(
         None, description="Widths of layers that are multiples of this leave nothing idle."
@@ -84,7 +97,7 @@ def listed(folder: Path | None = None) -> dict[str, Listed]:
     """
     found: dict[str, Listed] = {}
     for origin, place in _places(folder if folder is not None else _beside.get()):
-        for file in sorted(place.glob("*.yaml")):
+        for file in sorted(each for each in place.iterdir() if each.suffix in ENDINGS):
             name = file.stem
             if name in found:
                 raise RecipeError(
@@ -141,7 +154,46 @@ def _read(file: Path, _changed: int) -> Device:
         for key, problem, mend in explain(error, plugin.params, made.options):
             place = document.where(("options", *key))
             raise RecipeError(problem, where=place, mend=mend) from error
+    for key, problem, mend in _contradictions(made, plugin):
+        raise RecipeError(problem, where=document.where(key), mend=mend)
     return made
+
+
+def _contradictions(device: Device, plugin: registry.Plugin) -> Iterator[Finding]:
+    """What a file says that its runtime has no use for, or that is unknown."""
+    if plugin.simulates and device.needs_host:
+        problem = f"{plugin.name} simulates the device on this machine"
+        yield Finding(("needs_host",), problem, "drop it")
+    if plugin.simulates and device.threads != 1:
+        yield Finding(("threads",), f"{plugin.name} tells nothing of threads", "drop it")
+    if not plugin.simulates and device.limits != Limits():
+        mend = "drop them; the gates `peak_memory` and `size` ask for less"
+        yield Finding(("limits",), f"{plugin.name} is measured and not simulated", mend)
+    listed_ones = [] if device.operators == AS_TOLD else list(device.operators)
+    if listed_ones and not plugin.simulates:
+        mend = f"write `operators: {AS_TOLD}`"
+        yield Finding(("operators",), f"{plugin.name} is measured and runs them or not", mend)
+    yield from unknown(plugin, listed_ones, device.dtypes)
+
+
+def unknown(
+    plugin: registry.Plugin, operators: Sequence[str], dtypes: Sequence[str]
+) -> Iterator[Finding]:
+    """Names of operators and element types that there are none of."""
+    for index, name in enumerate(dtypes):
+        if name not in DTYPES:
+            mend = registry.nearest(name, list(DTYPES))
+            yield Finding(("dtypes", index), f"unknown element type {name!r}", mend)
+    file = OPERATORS / f"{plugin.formats[0]}.yaml"
+    known = operators
+    if operators and file.is_file():
+        known = read_document(file).value["operators"]
+    for index, name in enumerate(operators):
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+            mend = f"did you mean {close[0]!r}?" if close else "see the list of its schema"
+            problem = f"unknown operator {name!r} of {plugin.formats[0]} files"
+            yield Finding(("operators", index), problem, mend)
 
 
 def read(file: Path) -> Device:
@@ -155,7 +207,7 @@ def read(file: Path) -> Device:
 
 def built_in() -> list[str]:
     """The names of those that come with the tool."""
-    return [file.stem for file in BUILTIN.glob("*.yaml")]
+    return [file.stem for file in BUILTIN.iterdir() if file.suffix in ENDINGS]
 
 
 def is_known(name: str) -> bool:
@@ -171,9 +223,15 @@ def filled(given: Mapping[str, Any]) -> dict[str, Any]:
     """
     held = find(str(given["device"]))
     made: dict[str, Any] = {"name": held.name, "threads": held.threads, **given}
+    if held.channels_multiple is not None:
+        made.setdefault("channels_multiple", held.channels_multiple)
     if given.get("runtime", held.runtime) != held.runtime:
         return made  # what the file says of options is of its own runtime
     made["runtime"] = held.runtime
+    if registry.get("runtime", held.runtime).simulates:
+        made.setdefault("dtypes", held.dtypes)
+        if held.operators != AS_TOLD:
+            made.setdefault("operators", held.operators)
     limits = {name: f"{size} B" for name, size in held.limits if size is not None}
     for key, ours in (("options", held.options), ("limits", limits)):
         theirs = given.get(key, {})

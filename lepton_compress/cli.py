@@ -19,7 +19,10 @@ from lepton_compress.boundary import guarded, keep_log, working
 from lepton_compress.commands import caching, looking, naming
 from lepton_compress.gate_command import gating
 from lepton_compress.options import WORKSPACE, AsJson, RecipePath, TrustPickle, Workspace
+from lepton_compress.place_command import placing
 from lepton_compress.reporting import reporting
+from lepton_compress.sensitivity_command import sensing
+from lepton_compress.split_command import splitting_app
 
 app = typer.Typer(
     name="lepton-compress",
@@ -78,11 +81,13 @@ def run(
 
     Results are kept in the workspace: a second run measures again and recomputes nothing else.
     """
+    from lepton_compress import launched
     from lepton_compress.errors import EXIT_GATE
 
-    with working(quiet=as_json) as stage:
+    with working(quiet=as_json or launched.rank() > 0) as stage:
         from lepton_compress import pipeline, tracking
-        from lepton_compress.report import folder, terminal
+        from lepton_compress.placing import read_placement
+        from lepton_compress.report import folder, placement, terminal
 
         if mlflow is not None:
             tracking.check(mlflow)
@@ -93,6 +98,8 @@ def run(
             trust_pickle=trust_pickle,
             observer=stage.observer,
         )
+        if launched.rank():  # the first of those started together tells of it
+            return
         if result.folder is not None:
             keep_log(stage.log, result.folder)
         if mlflow is not None:
@@ -102,7 +109,10 @@ def run(
             stage.out.print(folder.to_json(result), markup=False, highlight=False)
         else:
             terminal.show(result, stage.out)
-    if not result.passed:
+        planned = read_placement(result.folder) if result.folder else None
+        if planned is not None and not as_json:
+            placement.show(planned, stage.out)
+    if not result.passed or (planned is not None and not planned.feasible):
         raise typer.Exit(EXIT_GATE)
 
 
@@ -113,17 +123,31 @@ def run(
 def validate(recipe: RecipePath, as_json: AsJson = False) -> None:
     """Check a recipe's keys, values and plug-in parameters, without loading anything it names."""
     from lepton_compress import recipe as recipes
+    from lepton_compress import serving
 
     source = recipes.read(recipe)
+    notes = serving.remarks(source.recipe)
     if as_json:
-        emit({"recipe": source.recipe.name, "digest": source.recipe.digest(), "valid": True})
+        held = {"recipe": source.recipe.name, "digest": source.recipe.digest(), "valid": True}
+        emit({**held, "notes": notes})
     else:
-        typer.echo(f"{recipe}: valid ({len(source.recipe.variants)} variants)")
+        many = len(source.recipe.variants)
+        typer.echo(f"{recipe}: valid ({many} variant{'' if many == 1 else 's'})")
+        for note in notes:
+            typer.echo(f"note: {note}")
 
 
 @app.command(epilog="Example: `lepton-compress schema > recipe.schema.json`")
-def schema(as_json: AsJson = True) -> None:
+def schema(
+    fleet: Annotated[bool, typer.Option("--fleet", help="Of fleet files instead.")] = False,
+    as_json: AsJson = True,
+) -> None:
     """Print the JSON schema of recipes, for editors."""
+    if fleet:
+        from lepton_compress.place.fleet import json_schema as fleet_schema
+
+        emit(fleet_schema())
+        return
     from lepton_compress.recipe import json_schema
 
     emit(json_schema())
@@ -133,6 +157,9 @@ app.add_typer(looking)
 app.add_typer(gating)
 app.add_typer(asking)
 app.add_typer(reporting)
+app.add_typer(sensing)
+app.add_typer(placing)
+app.add_typer(splitting_app)
 app.add_typer(naming, name="plugins")
 app.add_typer(caching, name="cache")
 app.add_typer(targeting, name="targets")

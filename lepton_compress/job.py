@@ -17,7 +17,7 @@ from lepton_compress.load.references import reference_digest
 from lepton_compress.load.slices import call_slices
 from lepton_compress.preprocess.around import Around, bind
 from lepton_compress.provenance import code_digest, digest
-from lepton_compress.recipe import MetricUse, Recipe, Source, StepUse
+from lepton_compress.recipe import TRANSFER, MetricUse, Recipe, Source, StepUse
 from lepton_compress.store import Store, key
 
 if TYPE_CHECKING:
@@ -152,6 +152,14 @@ def check_forms(source: Source) -> None:
         for index, step in enumerate(steps):
             where = source.where("variants", variant, index)
             plugin = registry.get("step", step.name)
+            if step.name == TRANSFER:
+                findings.append(
+                    RecipeError(
+                        "a variant cannot be compared with a model of other labels",
+                        where=where,
+                        mend="write `transfer` under `model`, so that it is the original",
+                    )
+                )
             if plugin.form == "module" and form != "module":
                 cause = f"{changed_by} has made it" if changed_by else "the model is"
                 findings.append(
@@ -171,7 +179,11 @@ def check_forms(source: Source) -> None:
                         mend="drop one of the two",
                     )
                 )
-            if plugin.measures and (away := _measures_away(source.recipe, step)):
+            if (
+                plugin.measures
+                and step.bound().measured
+                and (away := _measures_away(source.recipe, step))
+            ):
                 findings.append(
                     RecipeError(
                         f"{step.name} measures on this machine, but {away} is on another",
@@ -218,12 +230,36 @@ def check_model(job: Job, store: Store) -> None:
         data=job.data.fingerprint,
         around=job.around.mark,
         metrics=[metric.mark for metric in job.metrics],
+        **_transferred(job.recipe),
     )
     if store.get(mark) is not None:
         return
     model = job.origin.build()
+    if job.recipe.model.transfer is not None:
+        model = _with_head(job, model)
     _try_metrics(job, model)
     store.make(mark, "check", lambda _: {"outputs": list(model.outputs)})
+
+
+def _transferred(recipe: Recipe) -> dict[str, Any]:
+    held = recipe.model.transfer
+    return {} if held is None else {TRANSFER: held.bound().model_dump(mode="json")}
+
+
+def _with_head(job: Job, model: Any) -> Any:
+    """The model as it will be after `transfer`, untrained."""
+    import torch
+
+    from lepton_compress.compress.head import with_head
+
+    assert job.recipe.model.transfer is not None  # noqa: S101 - the caller has looked
+    params: Any = job.recipe.model.transfer.bound()
+    try:
+        with torch.random.fork_rng():
+            return with_head(model, params.head, params.classes, job.data)[0]
+    except UserError as error:
+        where = f"{job.source.where('model', TRANSFER)}: {error.where}"
+        raise RecipeError(error.problem, where=where, mend=error.mend) from error
 
 
 def _try_metrics(job: Job, model: Any) -> None:

@@ -11,18 +11,18 @@ from lepton_compress.branches import Node
 from lepton_compress.job import Job, Metric
 from lepton_compress.preprocess.around import Around
 from lepton_compress.provenance import code_digest, cpu, digest
-from lepton_compress.recipe import ExporterUse
+from lepton_compress.registry import Params
 from lepton_compress.store import key
 
 
-def export_key(node: Node, use: ExporterUse, around: Around) -> str:
+def export_key(node: Node, exporter: str, parameters: Params, around: Around) -> str:
     """Of the artifact that an exporter writes from a node, with what stands around it."""
     return key(
         "export",
         node=node.key,
-        exporter=use.name,
-        parameters=use.bound().model_dump(mode="json"),
-        code=code_digest(registry.get("exporter", use.name).function),
+        exporter=exporter,
+        parameters=parameters.model_dump(mode="json"),
+        code=code_digest(registry.get("exporter", exporter).function),
         processor=cpu()["machine"],  # the layout depends on it
         **({"around": around.mark} if around else {}),
     )
@@ -73,6 +73,17 @@ def behave_key(job: Job, sha256: str, base: str) -> str:
         code=[_own_code(behave.behaviour), _own_code(evaluate.score)],
         data=job.data.fingerprint,
         slices=digest(slices),
+    )
+
+
+def answer_key(job: Job, sha256: str, output: str | None) -> str:
+    """Of the class scores that an artifact gives the evaluation samples."""
+    return key(
+        "answer",
+        artifact=sha256,
+        output=output,
+        code=_own_code(behave.class_scores),
+        data=job.data.fingerprint,
     )
 
 

@@ -3,6 +3,7 @@ is no part of the artifact and does not ship.
 
     version      1
     approximate  whether weights are rounded where the graph's are not
+    notes        what was asked of the exporter and changes nothing in this file
     operators    in the file's order, one for each tensor that an operator gives:
                  operator, tensor (its name), index (its place), node (its name in the ONNX graph),
                  layer (the user's), values
@@ -63,10 +64,11 @@ class Layer:
 
 @dataclass(frozen=True)
 class Layers:
-    """The operators of a file; `approximate` as above."""
+    """The operators of a file; `approximate` and `notes` as above."""
 
     operators: tuple[Layer, ...]
     approximate: bool = False
+    notes: tuple[str, ...] = ()
 
     def nodes(self) -> dict[str, str]:
         """Tensor to the name of its node."""
@@ -95,7 +97,8 @@ def read(path: Path) -> Layers | None:
     try:
         held = json.loads(file.read_text(encoding="utf-8"))
         if held["version"] == VERSION:
-            return Layers(tuple(map(_layer, held["operators"])), bool(held["approximate"]))
+            notes = tuple(map(str, held.get("notes", ())))
+            return Layers(tuple(map(_layer, held["operators"])), bool(held["approximate"]), notes)
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise InputError(
             "is no list of layers, or is damaged", where=str(file), mend="export the model again"

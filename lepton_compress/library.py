@@ -41,6 +41,7 @@ def compress(
     select: str = "fastest",
     require: str = "chosen",
     outputs: Sequence[str] = (),
+    transfer: Mapping[str, Any] | None = None,
     name: str = "compress",
     seed: int = 0,
     threads: int = 2,
@@ -64,6 +65,7 @@ def compress(
         variants: several, by name, instead of `steps`.
         exports, targets, gates, select, require, seed, threads, measure: as in a recipe.
         outputs: names for the model's outputs.
+        transfer: teach the model the labels of the data first, as `model: {transfer: ...}` does.
         out: folder for the artifacts and the report; None leaves no folder.
         workspace: where results are kept for reuse.
         observer: told of progress.
@@ -82,7 +84,8 @@ def compress(
     values = {
         "version": 1,
         "name": name,
-        "model": _describe(model, list(outputs)),
+        "model": _describe(model, list(outputs))
+        | ({} if transfer is None else {"transfer": dict(transfer)}),
         "data": {"python": {"function": IN_MEMORY}},
         "metrics": [_metric(each, several=len(functions) > 1) for each in metrics],
         "seed": seed,

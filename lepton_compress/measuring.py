@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from lepton_compress import registry
+from lepton_compress import elsewhere, registry
 from lepton_compress.artifacts import Artifact, Observer, Profile, Split
 from lepton_compress.budget import Gates
 from lepton_compress.recipe import BASELINE, Source, TargetSpec
@@ -83,7 +83,10 @@ def profiles(
                 _tuned(profile, subject, source, target, inputs, seed, observer)
                 for profile, subject in zip(made, subjects, strict=True)
             ]
-        found += made
+        found += [
+            elsewhere.checked(profile, artifact, file, target, evaluation, observer)
+            for profile, (artifact, file) in zip(made, taken, strict=True)
+        ]
     return found
 
 

@@ -19,6 +19,7 @@ Everything but the profile is kept in the store and reused when nothing that det
 from __future__ import annotations
 
 import datetime
+import json
 import logging
 import math
 import shutil
@@ -34,12 +35,16 @@ from lepton_compress import (
     evaluate,
     front,
     gate,
+    launched,
     layers,
+    placing,
     provenance,
     registry,
+    serving,
     verifying,
 )
 from lepton_compress.artifacts import (
+    Answered,
     Artifact,
     Front,
     Model,
@@ -48,7 +53,7 @@ from lepton_compress.artifacts import (
     Score,
     TensorSpec,
 )
-from lepton_compress.behaving import Predictor, behaviours, coverages
+from lepton_compress.behaving import Predictor, answers, behaviours, coverages
 from lepton_compress.branches import Branches, Node
 from lepton_compress.errors import InputError, PluginError
 from lepton_compress.job import Job, check_model, open_job
@@ -91,15 +96,38 @@ def run(
     source = read(Path(recipe))
     target = Path(out) if out is not None else Path("runs") / source.recipe.name
     run_folder.check_writable(target, Path(workspace))
+    fleet = placing.fleet_of(source)
     job = open_job(source, trust_pickle=trust_pickle)
-    return execute(job, Store(Path(workspace)), target, observer or Silent())
+    result = execute(job, Store(Path(workspace)), target, observer or Silent())
+    if fleet is not None:
+        placing.after(result, fleet, observer or Silent())
+    return result
 
 
 def execute(job: Job, store: Store, out: Path | None, observer: Observer) -> RunResult:
-    """Run a job that is already open. Without `out`, no run folder is left."""
+    """Run a job that is already open. Without `out`, no run folder is left.
+
+    Of processes that were started together, all return the first one's result.
+    """
+    if launched.count() == 1:
+        return _execute(job, store, out, observer)
+    if launched.rank():
+        text = launched.follow(Branches(job, store, Silent()).join)
+        return run_folder.restore(RunResult, json.loads(text))
+    found: list[RunResult] = []
+
+    def work() -> str:
+        found.append(_execute(job, store, out, observer))
+        return json.dumps(run_folder.plain(found[0]))
+
+    launched.lead(work)
+    return found[0]
+
+
+def _execute(job: Job, store: Store, out: Path | None, observer: Observer) -> RunResult:
     started, clock = datetime.datetime.now(datetime.UTC), time.perf_counter()
     told = _Noting(observer)
-    for note in job.given.notes:
+    for note in (*job.given.notes, *serving.remarks(job.recipe)):
         told.note(note)
     check_model(job, store)
     store.sweep()
@@ -109,7 +137,7 @@ def execute(job: Job, store: Store, out: Path | None, observer: Observer) -> Run
     candidates = tuple(made.candidate(name, node) for name, node in planned.items())
     parities = [parity for each in exported for parity in verifying.parities(job, made, each)]
     predictor = Predictor(job, BASELINE, told)
-    scores = _evaluate(job, store, exported, predictor)
+    scores, answered = _evaluate(job, store, exported, predictor)
     measured = gate.Measured(
         baseline=BASELINE,
         candidates=candidates,
@@ -151,6 +179,7 @@ def execute(job: Job, store: Store, out: Path | None, observer: Observer) -> Run
         coverages=tuple(measured.coverages),
         fronts=tuple(_front(target, measured) for target in job.recipe.targets),
         labels=evaluate.labels(job.data.evaluation.targets),
+        answers=tuple(each for each, _ in answered) if out is not None else (),
     )
     if out is None:
         return result
@@ -160,6 +189,7 @@ def execute(job: Job, store: Store, out: Path | None, observer: Observer) -> Run
         for each in exported
         for path in each.artifact.beside
     }
+    files |= {each.path: file for each, file in answered}
     files |= {
         layers.beside(Path(each.artifact.path)).as_posix(): layers.beside(each.file)
         for each in exported
@@ -189,15 +219,16 @@ class _Noting:
 def _export(job: Job, made: Branches, name: str, node: Node) -> list[Exported]:
     """The artifacts of one candidate, one for each export of the recipe."""
     found = []
-    for use in job.recipe.exports:
+    for index, use in enumerate(job.recipe.exports):
         folder = "artifacts" if len(job.recipe.exports) == 1 else f"artifacts/{use.name}"
-        plugin, parameters = registry.get("exporter", use.name), use.bound()
+        plugin, parameters = registry.get("exporter", use.name), use.written(name)
+        where = job.source.where("exports", index)
 
         def build(
-            folder: Path, plugin: Any = plugin, parameters: Any = parameters
+            folder: Path, plugin: Any = plugin, parameters: Any = parameters, where: str = where
         ) -> dict[str, Any]:
             made.entry(node)
-            with made.observer.work(f"export {name}"):
+            with made.observer.work(f"export {name}"), branches.told_of(where):
                 file = plugin.call(_surrounded(job, made.model(node)), parameters, folder)
             if not isinstance(file, Path) or not file.is_file():
                 raise PluginError(f"wrote no file {file}", where=f"exporter {plugin.name}")
@@ -206,7 +237,8 @@ def _export(job: Job, made: Branches, name: str, node: Node) -> list[Exported]:
             more = [each.name for each in job.around.files]
             return _describe(plugin.evaluates, file, folder, more)
 
-        entry = made.store.make(export_key(node, use, job.around), f"export {use.name}", build)
+        mark = export_key(node, use.name, parameters, job.around)
+        entry = made.store.make(mark, f"export {use.name}", build)
         about = entry.details
         file = entry.folder / about["file"]
         beside = [entry.folder / each for each in about["beside"]]
@@ -224,6 +256,9 @@ def _export(job: Job, made: Branches, name: str, node: Node) -> list[Exported]:
             beside=tuple(f"{folder}/{name}/{each.name}" for each in beside),
         )
         found.append(Exported(artifact, file, node, parameters.narrows))
+        if name != BASELINE and (held := layers.read(file)) is not None:
+            for note in held.notes:
+                made.observer.note(f"{name}, {use.name}: {note}")
     return found
 
 
@@ -280,11 +315,13 @@ def _specs(rows: list[list[Any]]) -> tuple[TensorSpec, ...]:
 
 def _evaluate(
     job: Job, store: Store, exported: list[Exported], predictor: Predictor
-) -> list[Score]:
-    """Every metric on every artifact, and its drop from the baseline's."""
+) -> tuple[list[Score], list[tuple[Answered, Path]]]:
+    """Every metric on every artifact, and its drop from the baseline's; and what it answers."""
     scores: list[Score] = []
+    answered: list[tuple[Answered, Path]] = []
     for each in exported:
         scores += _scores(job, store, each, predictor)
+        answered += answers(job, store, each.held, predictor)  # the outputs are at hand
     for score in scores:
         if score.candidate == BASELINE and math.isnan(score.value):
             titles = [metric.name for metric in job.metrics]
@@ -301,7 +338,8 @@ def _evaluate(
             if (s.candidate, s.format, s.metric) == (BASELINE, score.format, score.metric)
         )
         compared.append(score if score is base else evaluate.compare(base, score))
-    return [replace(s, drop=0.0) if s.candidate == BASELINE else s for s in compared]
+    held = [replace(s, drop=0.0) if s.candidate == BASELINE else s for s in compared]
+    return held, answered
 
 
 def _scores(job: Job, store: Store, exported: Exported, predictor: Predictor) -> list[Score]:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from lepton_compress import branches, keys, registry
+from lepton_compress import branches, keys, registry, serving
 from lepton_compress.branches import Node
 from lepton_compress.inspect.weights_file import stored_weights
 from lepton_compress.job import Job, open_job
@@ -22,6 +22,7 @@ from lepton_compress.overviews import (
 )
 from lepton_compress.provenance import file_digest
 from lepton_compress.recipe import ExporterUse, Source, read
+from lepton_compress.registry import Params
 from lepton_compress.store import Entry, Store
 
 Kept = Mapping[str, Entry]
@@ -41,7 +42,8 @@ def plan(recipe: str | Path, *, workspace: str | Path = ".lepton") -> Plan:
     kept = {entry.key: entry for entry in Store(Path(workspace)).entries()}
     planned = branches.plan(job)
     variants = [
-        PlannedVariant(name, tuple(_stages(job, node, kept))) for name, node in planned.items()
+        PlannedVariant(name, tuple(_stages(job, name, node, kept)))
+        for name, node in planned.items()
     ]
     return Plan(
         recipe=job.recipe.name,
@@ -68,15 +70,16 @@ def plan(recipe: str | Path, *, workspace: str | Path = ".lepton") -> Plan:
         gates=tuple(_gates(source)),
         select=job.recipe.select,
         require=job.recipe.require,
+        notes=tuple(serving.remarks(job.recipe)),
     )
 
 
-def _stages(job: Job, node: Node, kept: Kept) -> Iterator[PlannedStage]:
+def _stages(job: Job, candidate: str, node: Node, kept: Kept) -> Iterator[PlannedStage]:
     for each in node.path():
         if each.parent is not None:
             yield _made(each, kept)
     for use in job.recipe.exports:
-        yield from _proved(job, node, use, kept)
+        yield from _proved(job, node, use, use.written(candidate), kept)
 
 
 def _made(node: Node, kept: Kept) -> PlannedStage:
@@ -95,9 +98,11 @@ def _made(node: Node, kept: Kept) -> PlannedStage:
     )
 
 
-def _proved(job: Job, node: Node, use: ExporterUse, kept: Kept) -> Iterator[PlannedStage]:
+def _proved(
+    job: Job, node: Node, use: ExporterUse, parameters: Params, kept: Kept
+) -> Iterator[PlannedStage]:
     """An export, and what is done with the artifact."""
-    mark = keys.export_key(node, use, job.around)
+    mark = keys.export_key(node, use.name, parameters, job.around)
     entry = kept.get(mark)
     file = entry.folder / str(entry.details["file"]) if entry else None
     if file is not None and not file.is_file():
@@ -108,7 +113,7 @@ def _proved(job: Job, node: Node, use: ExporterUse, kept: Kept) -> Iterator[Plan
         key=mark,
         cached=file is not None,
         given=dict(use.parameters),
-        parameters=use.bound().model_dump(mode="json"),
+        parameters=parameters.model_dump(mode="json"),
         bytes=file.stat().st_size if file else None,
     )
     held = file_digest(file) if file else ""

@@ -42,8 +42,8 @@ class Answers:
     """What an artifact says.
 
     Attributes:
-        milliseconds: median time of one call, its preprocessing inside; after a first one that is
-            not counted.
+        milliseconds: median time of one sample, its preprocessing inside; after a first call that
+            is not counted. Where an input holds several, it is their time over their number.
         threads: that it took.
     """
 

@@ -28,7 +28,7 @@ from pydantic import (
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, core_schema
 
-from lepton_compress import catalogue, registry
+from lepton_compress import catalogue, registry, serving
 from lepton_compress.budget import Gates, Name, ScoreGate, Section, Truth, covers
 from lepton_compress.catalogue import Limits
 from lepton_compress.document import Document, Key, read_document, show
@@ -42,6 +42,8 @@ from lepton_compress.use import FROM_FILE, Use
 VERSION = 1
 BASELINE = "baseline"
 """The candidate that no step has touched."""
+TRANSFER = "transfer"
+"""The step that a recipe writes under its model."""
 
 Count = Annotated[int, Field(strict=True, ge=1, le=1024)]
 Batch = Annotated[int, Field(strict=True, ge=1, le=65536)]
@@ -82,6 +84,12 @@ class MetricUse(Use):
 class ExporterUse(Use):
     kind = "exporter"
 
+    def written(self, candidate: str) -> Params:
+        """The parameters that a candidate's artifact is written with. The baseline is what all is
+        judged against, so that nothing of it is rounded."""
+        made = self.bound()
+        return made.plain if candidate == BASELINE else made
+
 
 class PreprocessingUse(Use):
     kind = "preprocessing"
@@ -89,6 +97,29 @@ class PreprocessingUse(Use):
 
 class PostprocessingUse(Use):
     kind = "postprocessing"
+
+
+class TransferUse(StepUse):
+    """The step `transfer` by its parameters alone."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read(cls, given: Any) -> Any:
+        if isinstance(given, Use):
+            return {"name": given.name, "parameters": given.parameters}
+        if isinstance(given, dict):
+            return {"name": TRANSFER, "parameters": given}
+        raise FindingsError([Finding((), "must be the parameters of `transfer`", "or write `{}`")])
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, core: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        return handler(registry.get("step", TRANSFER).params.__pydantic_core_schema__)
+
+    def problems(self) -> list[Finding]:
+        """What is wrong with the parameters."""
+        return [each._replace(key=each.key[1:]) for each in super().problems()]
 
 
 class ModelSpec(Section):
@@ -113,6 +144,12 @@ class ModelSpec(Section):
     program: str | None = Field(None, description="A .pt2 file made by torch.export.save.")
     onnx: str | None = Field(None, description="An .onnx file.")
     outputs: list[Name] = Field([], description="Names for the outputs, in order.")
+    transfer: TransferUse | None = Field(
+        None,
+        description="Teach it the labels of the data first: the parameters of the step "
+        "[`transfer`](#transfer). What comes out is the original that variants start from and are "
+        "compared with. For a factory.",
+    )
 
     @model_validator(mode="after")
     def _one(self) -> Self:
@@ -122,6 +159,8 @@ class ModelSpec(Section):
             raise ValueError(f"exactly one of factory, program and onnx must be given, not {said}")
         if self.factory is None and (self.weights or self.args):
             raise ValueError("weights and args go with a factory")
+        if self.factory is None and self.transfer is not None:
+            raise ValueError("transfer trains a torch module: give the model as a factory")
         return self
 
 
@@ -145,11 +184,26 @@ class TargetForm(Params):
     limits: Limits = Field(
         Limits(), description="What the device has, where it is simulated; what takes more fails."
     )
+    dtypes: list[str] = Field(
+        [],
+        description="Element types that the device computes in, where it is simulated; operators "
+        "in others are not taken. Of all by default.",
+    )
+    operators: list[str] = Field(
+        [],
+        description="Operators that it takes, where it is simulated; those that the runtime "
+        "says by default.",
+    )
     threads: Count | Several[Count] = Field(
         1, description="Threads that compute one call, or a list to try each."
     )
     batch: Batch | Several[Batch] = Field(
         1, description="Samples in one call, or a list to try each."
+    )
+    channels_multiple: Annotated[int, Field(strict=True, ge=1, le=1024)] | None = Field(
+        None,
+        description="Widths of layers that are multiples of this leave nothing idle there; `prune` "
+        "keeps to it.",
     )
     host: str = Field(
         "",
@@ -171,7 +225,7 @@ class TargetForm(Params):
     @classmethod
     def _short(cls, given: Any) -> Any:
         if isinstance(given, str):
-            if ("runtime", given) in registry.BUILTIN or not _in_catalogue(given):
+            if ("runtime", given) in registry.BUILTIN or not catalogue.is_known(given):
                 return {"name": given, "runtime": given}
             given = {"device": given}
         if isinstance(given, dict) and isinstance(given.get("device"), str) and given["device"]:
@@ -234,19 +288,38 @@ class TargetForm(Params):
             plugin.params.model_validate(self.options)
         except ValidationError as error:
             for each in explain(error, plugin.params, self.options):
-                yield each._replace(key=("options", *each.key))
+                # What is simulated has no usual device.
+                missing = plugin.simulates and not each.key
+                mend = "say it in `options`, or take a `device` of `lepton-compress targets`"
+                yield Finding(("options", *each.key), each.problem, mend if missing else each.mend)
         if plugin.simulates and self.batch != 1:
             problem = f"{plugin.name} tells of one sample in a call"
             yield Finding(("batch",), problem, "drop it")
+        if plugin.simulates and self.threads != 1:
+            problem = f"{plugin.name} tells nothing of threads"
+            yield Finding(("threads",), problem, "drop it")
         if plugin.simulates and self.host:
             problem = f"{plugin.name} simulates the device on this machine"
             yield Finding(("host",), problem, "drop it")
         if not plugin.simulates and self.limits != Limits():
             mend = "use the gates `peak_memory` and `size`"
             yield Finding(("limits",), f"{plugin.name} is measured and not simulated", mend)
-        if self.device and not self.host and catalogue.find(self.device).needs_host:
+        for key in () if plugin.simulates else ("operators", "dtypes"):
+            if getattr(self, key):
+                yield Finding((key,), f"{plugin.name} is measured and not simulated", "drop them")
+        yield from catalogue.unknown(plugin, self.operators, self.dtypes)
+        device = catalogue.find(self.device) if self.device else None
+        if device is not None and not self.host and device.needs_host:
             problem = f"{self.device} is another machine"
             yield Finding((), problem, "give its `host`, as in `host: user@device`")
+        if device is not None and device.runtime != self.runtime:
+            its = registry.get("runtime", device.runtime)
+            if its.simulates or plugin.simulates:
+                said = "simulated" if its.simulates else "measured"
+                problem = (
+                    f"{self.device} is {said} by {its.name}, and {plugin.name} is not about it"
+                )
+                yield Finding(("runtime",), problem, "drop it, or the `device`")
 
     def bound(self) -> Params:
         """The runtime's parameters, checked."""
@@ -273,16 +346,9 @@ class TargetSpec(TargetForm):
     batch: Batch = Field(1, description="Samples in one call.")
 
 
-def _in_catalogue(name: str) -> bool:
-    """Whether there is such a target; a catalogue that is wrong says so."""
-    try:
-        return catalogue.is_known(name)
-    except RecipeError as error:
-        raise FindingsError([Finding((), str(error), "")]) from error
-
-
 def _filled(given: dict[str, Any]) -> dict[str, Any]:
     """With what its target file says."""
+    catalogue.listed()  # a catalogue that is wrong is no mistake of this target
     try:
         return catalogue.filled(given)
     except RecipeError as error:
@@ -382,9 +448,10 @@ class Recipe(Params):
     threads: Count = Field(
         2, description="To train and calibrate with. Part of what makes a result repeatable."
     )
-    variants: dict[Name, Annotated[list[StepUse], Field(min_length=1)]] = Field(
+    variants: dict[Name, list[StepUse]] = Field(
         {},
-        description="Each a list of steps, applied in order. Common beginnings are shared.",
+        description="Each a list of steps, applied in order. Common beginnings are shared. A list "
+        "without steps is the model as it is, for an exporter that rounds weights.",
         json_schema_extra={"additionalProperties": False},
     )
     exports: list[ExporterUse] = Field(
@@ -403,6 +470,11 @@ class Recipe(Params):
         "gates, or only if every variant does.",
     )
     measure: Measure = Field(Measure(), description="How long to measure latency.")
+    place: str | None = Field(
+        None,
+        description="A [fleet file](fleet.md): where the models should run is planned at the end "
+        "of the run.",
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -421,6 +493,10 @@ class Recipe(Params):
             # With lists there are more targets than were written.
             key: Key = ("targets",) if any("/" in each for each in targets) else ("targets", index)
             yield Finding(key, problem, "give each its own `name`")
+        formats = [use.name for use in self.exports]
+        for index in _repeated(formats):
+            problem = f"the exporter {formats[index]!r} stands twice"
+            yield Finding(("exports", index), problem, "keep one, and put the other in a recipe")
         for index in _repeated(metrics):
             problem = f"the metric {metrics[index]!r} stands twice"
             mend = "remove one, or give it another `name`"
@@ -446,6 +522,8 @@ class Recipe(Params):
     def uses(self) -> Iterator[tuple[Key, Use]]:
         """Every plug-in that the recipe names, and where."""
         yield ("data",), self.data
+        if self.model.transfer is not None:
+            yield ("model", TRANSFER), self.model.transfer
         for index, before in enumerate(self.preprocess):
             yield ("preprocess", index), before
         for index, behind in enumerate(self.postprocess):
@@ -530,21 +608,9 @@ def check(source: Source) -> None:
     named: list[tuple[Key, Use | TargetSpec]] = [*recipe.uses()]
     named += [(("targets", index), each) for index, each in enumerate(recipe.targets)]
     found = [each._replace(key=(*key, *each.key)) for key, use in named for each in use.problems()]
-    found = found or list(_homeless(recipe))
+    found = found or list(serving.mismatches(recipe))
     if found:
         raise _error(found, lambda key: source.where(*key))
-
-
-def _homeless(recipe: Recipe) -> Iterator[Finding]:
-    """Targets that none of the exported formats runs on."""
-    written = [use.name for use in recipe.exports]
-    for index, target in enumerate(recipe.targets):
-        runtime = registry.get("runtime", target.runtime)
-        if not any(registry.takes(runtime, name) for name in written):
-            problem = (
-                f"{runtime.name} takes {' or '.join(runtime.formats)} files, and none is written"
-            )
-            yield Finding(("targets", index), problem, f"add {runtime.formats[0]} to `exports`")
 
 
 def json_schema() -> dict[str, Any]:

@@ -17,7 +17,7 @@ import functools
 import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar, get_args
+from typing import Any, Literal, Self, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict
 
@@ -30,6 +30,7 @@ GROUP = "lepton_compress.plugins"
 BUILTIN: Mapping[tuple[str, str], str] = {
     ("step", "prune"): "lepton_compress.compress.prune:prune",
     ("step", "distil"): "lepton_compress.compress.distil:distil",
+    ("step", "transfer"): "lepton_compress.compress.transfer:transfer",
     ("step", "finetune"): "lepton_compress.compress.finetune:finetune",
     ("step", "equalize"): "lepton_compress.compress.equalize:equalize",
     ("step", "smooth"): "lepton_compress.compress.smooth:smooth",
@@ -87,10 +88,35 @@ class Params(BaseModel):
         carried out again when their contents change."""
         return ()
 
+    def references(self) -> tuple[str, ...]:
+        """The user's own functions, as `path/to/file.py:name`, that a step with these parameters
+        calls; it is carried out again when their code changes."""
+        return ()
+
+    @property
+    def measured(self) -> bool:
+        """Whether a step that is declared with `measures` does so with these parameters."""
+        return True
+
+    @property
+    def aligns(self) -> bool:
+        """Whether a step with these parameters makes layers as wide as the targets like it."""
+        return False
+
     @property
     def narrows(self) -> bool:
         """Whether an exporter with these parameters rounds weights that the graph does not."""
         return False
+
+    @property
+    def plain(self) -> Self:
+        """The same of an exporter that rounds nothing which the graph does not."""
+        return self
+
+    @property
+    def batches(self) -> tuple[int, ...]:
+        """How many samples one call of an exporter's artifacts may hold; empty for any."""
+        return ()
 
 
 @dataclass(frozen=True)
@@ -103,7 +129,8 @@ class Plugin:
         params: the pydantic model of its parameters.
         function: what it does; its signature belongs to its kind.
         form: for steps, the form of model it works on ("module" or "graph").
-        measures: for steps, whether the result depends on the targets and the first metric.
+        measures: for steps, whether the result depends on the targets and the first metric, where
+            `Params.measured` says so.
         requires: `requires(params, target_names)` yields reasons why the step or runtime cannot
             run, before anything is computed.
         origin: "built-in", or the distribution that brought it.
@@ -116,6 +143,12 @@ class Plugin:
         simulates: for runtimes, whether it tells how an artifact would fare on a device instead of
             running it there; its function then gives a `Fit` and no `Runner`.
         evaluates: for exporters, the runtime that its artifacts are verified and evaluated in.
+        trains: for steps, whether it trains: it is given a place for checkpoints, and its result
+            depends on the first metric.
+        tells: for runtimes that simulate, what they can tell of "time", "ram" and "flash"; empty
+            where that is not said.
+        alone: for runtimes that simulate, whether the device has no processor beside it for what
+            it does not take.
     """
 
     kind: str
@@ -132,6 +165,9 @@ class Plugin:
     formats: tuple[str, ...] = ()
     simulates: bool = False
     evaluates: str = ""
+    trains: bool = False
+    tells: tuple[str, ...] = ()
+    alone: bool = False
 
     @property
     def summary(self) -> str:
@@ -173,6 +209,9 @@ def plugin(
     formats: tuple[str, ...] = (),
     simulates: bool = False,
     evaluates: str = "",
+    trains: bool = False,
+    tells: tuple[str, ...] = (),
+    alone: bool = False,
 ) -> Callable[[F], F]:
     """Declare a function to be a plug-in. It is registered when its table entry is resolved.
 
@@ -210,6 +249,9 @@ def plugin(
             formats=formats,
             simulates=simulates,
             evaluates=evaluates,
+            trains=trains,
+            tells=tells,
+            alone=alone,
         )
         return function
 

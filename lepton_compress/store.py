@@ -4,6 +4,7 @@
                                       <files>
     <workspace>/store/tmp/                           entries being made
     <workspace>/store/locks/                         one lock a key, held while it is being made
+    <workspace>/store/unfinished/<key>/              what a maker that is killed wants to find again
 
 An entry appears whole or not at all: it is made in `tmp` and renamed. Reading checks every file
 against its digest; a damaged entry is taken away and made again.
@@ -31,6 +32,8 @@ from lepton_compress.provenance import digest, file_digest, library_versions
 
 FORMAT = 1
 _KEY_LENGTH = 64
+_FORGOTTEN = 30 * 86400.0
+"""Seconds after which nobody goes on with a training."""
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _UNWRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.EISDIR}
 _UNWRITABLE |= {errno.ENAMETOOLONG, errno.ELOOP}
@@ -109,6 +112,10 @@ def write_atomically(path: Path, text: str) -> None:
             raise
 
 
+def _last_change(folder: Path) -> float:
+    return max(each.stat().st_mtime for each in (folder, *folder.rglob("*")))
+
+
 class Store:
     """The results of one workspace. Several processes may use it at once."""
 
@@ -146,6 +153,11 @@ class Store:
                     self._discard(self._folder(key))
             return self._build(key, label, build)
 
+    def unfinished(self, key: str) -> Path:
+        """Where the maker of an entry may leave what it wants to find again if it is killed. The
+        folder need not exist; it is removed when the entry is made, and when it grows old."""
+        return self.root / "unfinished" / key
+
     def entries(self) -> Iterator[Entry]:
         """Every readable entry, unchecked, in no order."""
         for folder in sorted(self.root.glob("??/" + "?" * _KEY_LENGTH)):
@@ -156,10 +168,17 @@ class Store:
         """Take an entry away, unless a process is making it just now."""
         with contextlib.suppress(Timeout), self._lock(key, timeout=0), writing(self.root):
             self._discard(self._folder(key))
+            self._discard(self.unfinished(key))
 
     def sweep(self, older_than: float = 3600) -> int:
-        """Remove what killed processes left in `tmp`, if `older_than` seconds old; their count."""
+        """Remove what killed processes left in `tmp`, if `older_than` seconds old, and what is
+        unfinished for `_FORGOTTEN` seconds; their count."""
         removed = 0
+        for each in (self.root / "unfinished").glob("*"):
+            with contextlib.suppress(Timeout, FileNotFoundError), self._lock(each.name, timeout=0):
+                if time.time() - _last_change(each) > _FORGOTTEN:
+                    shutil.rmtree(each, ignore_errors=True)
+                    removed += 1
         for each in (self.root / "tmp").glob("*"):
             # Its maker holds the lock of its key, however long it takes.
             key = each.name.rpartition("-")[0]
@@ -220,6 +239,7 @@ class Store:
                 final = self._folder(key)
                 final.parent.mkdir(parents=True, exist_ok=True)
                 folder.replace(final)
+            shutil.rmtree(self.unfinished(key), ignore_errors=True)
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise

@@ -30,7 +30,16 @@ for _power, _prefix in enumerate("KMG", start=1):
     BYTES[f"{_prefix}iB"] = Fraction(1024**_power)
 PERCENT = {"%": Fraction(1, 100)}
 FACTOR = {"x": Fraction(1)}
+COUNT = {"": Fraction(1), "k": Fraction(10**3), "M": Fraction(10**6), "G": Fraction(10**9)}
 RATE = {"/s": Fraction(1), "/min": Fraction(1, 60), "/h": Fraction(1, 3600)}
+BITS = {"bit/s": Fraction(1)}
+for _power, _prefix in enumerate("kMG", start=1):
+    BITS[f"{_prefix}bit/s"] = Fraction(1000**_power)
+WATTS = {"mW": Fraction(1, 1000), "W": Fraction(1)}
+PER_GIGABYTE = {"/GB": Fraction(1)}
+PER_HOUR = {"/h": Fraction(1)}
+PER_MONTH = {"/month": Fraction(1)}
+PER_KILOWATT_HOUR = {"/kWh": Fraction(1)}
 
 
 def exact(text: object, units: dict[str, Fraction], example: str) -> Fraction:
@@ -74,7 +83,19 @@ def _reader(units: dict[str, Fraction], example: str) -> Callable[[object], floa
     return read
 
 
+def _price(units: dict[str, Fraction], example: str) -> BeforeValidator:
+    def read(text: object) -> float:
+        value = parse(text, units, example)
+        if value < 0:
+            raise ValueError(f"{text!r} is below zero")
+        return value
+
+    return BeforeValidator(read)
+
+
 def _read_bytes(text: object) -> int:
+    if isinstance(text, (int, float)) and not isinstance(text, bool) and text <= 0:
+        raise ValueError(f"{text!r} is not above zero; write for example '150 KB'")
     value = exact(text, BYTES, "150 KB")
     if value <= 0:
         raise ValueError(f"{text!r} is not above zero")
@@ -119,6 +140,31 @@ Factor = Annotated[float, BeforeValidator(_reader(FACTOR, "0.5x")), _schema(FACT
 
 Rate = Annotated[float, BeforeValidator(_reader(RATE, "50/s")), _schema(RATE, "50/s")]
 """So many a second, above zero."""
+
+Bandwidth = Annotated[
+    float, BeforeValidator(_reader(BITS, "10 Mbit/s")), _schema(BITS, "10 Mbit/s")
+]
+"""Bits a second, above zero."""
+Power = Annotated[float, BeforeValidator(_reader(WATTS, "3 W")), _schema(WATTS, "3 W")]
+"""Watts, above zero."""
+PerGigabyte = Annotated[float, _price(PER_GIGABYTE, "0.09/GB"), _schema(PER_GIGABYTE, "0.09/GB")]
+"""A price of 10^9 bytes, zero or above. The currency is whatever the writer counts in."""
+PerHour = Annotated[float, _price(PER_HOUR, "0.40/h"), _schema(PER_HOUR, "0.40/h")]
+"""A price of an hour, zero or above."""
+PerMonth = Annotated[float, _price(PER_MONTH, "500/month"), _schema(PER_MONTH, "500/month")]
+"""An amount a month, zero or above."""
+PerKilowattHour = Annotated[
+    float, _price(PER_KILOWATT_HOUR, "0.30/kWh"), _schema(PER_KILOWATT_HOUR, "0.30/kWh")
+]
+"""A price of energy, zero or above."""
+
+
+def show_bandwidth(rate: float) -> str:
+    """Three significant digits: `950 bit/s`, `10.0 Mbit/s`."""
+    for unit, scale in (("Gbit/s", 1e9), ("Mbit/s", 1e6), ("kbit/s", 1e3)):
+        if abs(rate) >= scale * _ROUNDS_UP:
+            return f"{_digits(rate / scale)} {unit}"
+    return f"{rate:.0f} bit/s"
 
 
 def show_seconds(seconds: float) -> str:

@@ -109,6 +109,7 @@ class _Apart:
 
     errors: dict[str, float] = field(default_factory=dict)
     powers: dict[str, float] = field(default_factory=dict)
+    given: dict[str, float] = field(default_factory=dict)
     changed: int = 0
     classes: bool = False
     strange: bool = False
@@ -124,7 +125,9 @@ class _Apart:
             return False
         for name, array in wanted.items():
             reference = array.astype(np.float64)
-            error = np.square(given[name].astype(np.float64) - reference).sum()
+            made = given[name].astype(np.float64)
+            error = np.square(made - reference).sum()
+            self.given[name] = self.given.get(name, 0.0) + float(np.square(made).sum())
             self.errors[name] = self.errors.get(name, 0.0) + float(error)
             self.powers[name] = self.powers.get(name, 0.0) + float(np.square(reference).sum())
         first = next(iter(wanted))
@@ -136,9 +139,10 @@ class _Apart:
 
     @property
     def deviation(self) -> float:
-        """Of the worst output."""
+        """Of the worst output, as a share of the larger of the two, so that it stays below 2 where
+        a reference is zero all over."""
         shares = [
-            math.sqrt(error / max(self.powers[name], 1e-24))
+            math.sqrt(error / max(self.powers[name], self.given[name], 1e-24))
             for name, error in self.errors.items()
             if not self.strange and math.isfinite(error)
         ]
@@ -153,8 +157,8 @@ def _rows(samples: Split, rows: Sequence[int]) -> dict[str, np.ndarray]:
 def difference(wanted: Mapping[str, np.ndarray], given: Mapping[str, np.ndarray]) -> float:
     """The largest difference over all outputs; infinite where shapes or names differ.
 
-    Float outputs: relative to the largest magnitude wanted. Others: the share of elements that
-    are not equal.
+    Float outputs: relative to the largest magnitude of the two, so that a reference of zeros tells
+    something, too. Others: the share of elements that are not equal.
     """
     import numpy as np
 
@@ -168,9 +172,10 @@ def difference(wanted: Mapping[str, np.ndarray], given: Mapping[str, np.ndarray]
         if reference.dtype.kind != "f":
             worst = max(worst, float((array != reference).mean()) if array.size else 0.0)
             continue
-        scale = max(float(np.abs(reference).max(initial=0.0)), 1e-12)
+        sizes = (float(np.abs(each).max(initial=0.0)) for each in (reference, array))
+        scale = max((each for each in sizes if np.isfinite(each)), default=0.0)
         apart = np.abs(array.astype(np.float64) - reference).max(initial=0.0)
         if not np.isfinite(apart):
             return float("inf")
-        worst = max(worst, float(apart) / scale)
+        worst = max(worst, float(apart) / max(scale, 1e-12))
     return worst

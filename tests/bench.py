@@ -207,7 +207,9 @@ class Bench:
         **options: Any,
     ) -> subprocess.Popen[str]:
         """Start a command. `path` holds folders to import from, `python` flags of Python."""
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, path))}
+        # What these tests were started with stays, so that the same package runs.
+        given = [each for each in [os.environ.get("PYTHONPATH")] if each]
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join([*map(str, path), *given])}
         environment.pop("LEPTON_WORKSPACE", None)
         environment.pop("COLUMNS", None)
         return subprocess.Popen(

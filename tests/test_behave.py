@@ -129,3 +129,28 @@ class TestCalibration:
         value, interval = behave.calibration_error(draw.random(count), draw.random(count) < 0.5)
         assert interval is not None
         assert 0 <= interval[0] <= value <= interval[1]
+
+
+class TestClassScores:
+    def test_logits_stay_and_probabilities_become_logarithms(self) -> None:
+        logits = behave.class_scores({"y": AFTER}, TARGETS, None)
+        assert logits is not None
+        assert logits.dtype == np.float32
+        np.testing.assert_array_equal(logits, AFTER)
+        likely = np.exp(AFTER) / np.exp(AFTER).sum(axis=1, keepdims=True)
+        made = behave.class_scores({"y": likely}, TARGETS, None)
+        assert made is not None
+        # Differences within a row are all that a temperature looks at.
+        np.testing.assert_allclose(made - made[:, :1], AFTER - AFTER[:, :1], atol=1e-3)
+
+    def test_one_probability_makes_two_columns(self) -> None:
+        one = np.array([[0.2], [0.9], [1.0], [0.5]], np.float32)
+        made = behave.class_scores({"y": one}, np.array([0, 1, 1, 0]), None)
+        assert made is not None
+        assert made.shape == (4, 2)
+        np.testing.assert_allclose(np.exp(made[:2]), [[0.8, 0.2], [0.1, 0.9]], atol=1e-6)
+        assert np.isfinite(made).all()
+
+    def test_what_is_no_classifier_has_none(self) -> None:
+        assert behave.class_scores({"y": AFTER}, TARGETS + 0.5, None) is None
+        assert behave.class_scores({"y": AFTER * np.nan}, TARGETS, None) is None

@@ -127,6 +127,50 @@ class TestOwn:
         with pytest.raises(RecipeError, match="where sensors offers targets, is no package"):
             listed()
 
+    def test_either_ending(self, tmp_path: Path) -> None:
+        file = write(tmp_path / "targets")
+        file.rename(file.with_suffix(".yml"))
+        assert find("door", tmp_path).about == "Our door sensor"
+        write(tmp_path / "targets")
+        with pytest.raises(RecipeError, match=r"door.yml: the target 'door' stands in .*door.yaml"):
+            listed(tmp_path)
+
+    def test_what_it_takes_is_the_target_s(self, tmp_path: Path) -> None:
+        more = "operators: [CONV_2D, ADD]"
+        write(tmp_path / "targets", limits=more)
+        with catalogue.beside(tmp_path):
+            made = from_target({"device": "door"})
+            other = from_target({"device": "door", "dtypes": ["int8", "int16"]})
+        assert (made.operators, made.dtypes) == (["CONV_2D", "ADD"], ["int8"])
+        assert other.dtypes == ["int8", "int16"]
+
+    def test_a_catalogue_that_is_wrong_is_told_once(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv(catalogue.FOLDER, str(tmp_path / "none"))
+        with pytest.raises(RecipeError) as caught:
+            from_values(VALUES | {"targets": ["door", "gate", {"device": "other"}]}, tmp_path)
+        assert str(caught.value).startswith("LEPTON_TARGETS: no folder ")
+        assert caught.value.others == ()
+
+
+class TestNames:
+    """The lists of operators are those of the installed packages."""
+
+    def held(self, name: str) -> set[str]:
+        text = (catalogue.OPERATORS / f"{name}.yaml").read_text()
+        return {line[2:] for line in text.splitlines() if line.startswith("- ")}
+
+    def test_of_litert(self) -> None:
+        schema = pytest.importorskip("ai_edge_litert.schema_py_generated")
+        known = {name for name, each in vars(schema.BuiltinOperator).items() if type(each) is int}
+        assert self.held("litert") == known - {"PLACEHOLDER_FOR_GREATER_OP_CODES"}
+
+    def test_of_onnx(self) -> None:
+        from onnx import defs
+
+        assert self.held("onnx") == {e.name for e in defs.get_all_schemas() if not e.domain}
+
 
 class TestMistakes:
     def test_a_name_that_stands_twice(
@@ -169,6 +213,18 @@ class TestMistakes:
             ({"limits": "limits: {ram: 96}"}, "limits.ram: 96 is not a number with a unit"),
             ({"limits": "options: {arena: 3}"}, "options.arena: 3 is not a number with a unit"),
             ({"dtypes": "dtypes: []"}, "dtypes: must not be empty"),
+            ({"dtypes": "dtypes: [int7]"}, "dtypes[0]: unknown element type 'int7'; did you mean"),
+            (
+                {"limits": "operators: [ADD, CONV2D]"},
+                "operators[1]: unknown operator 'CONV2D' of litert files; did you mean 'CONV_2D'?",
+            ),
+            ({"limits": "needs_host: true"}, "needs_host: tflite-micro simulates the device on"),
+            ({"limits": "threads: 2"}, "threads: tflite-micro tells nothing of threads; drop it"),
+            ({"runtime": "runtime: litert-cpu"}, "limits: litert-cpu is measured and not simul"),
+            (
+                {"runtime": "runtime: litert-cpu", "limits": "operators: [CONV_2D]"},
+                "operators: litert-cpu is measured and runs them or not",
+            ),
         ],
         ids=lambda each: each if isinstance(each, str) else "",
     )
@@ -210,8 +266,8 @@ class TestOverrides:
         assert made.limits == Limits.model_validate({"ram": "64 KiB", "flash": "1 MiB"})
 
     def test_another_runtime_has_options_of_its_own(self) -> None:
-        made = from_target({"device": "cortex-m4-256k", "runtime": "onnxruntime-cpu"})
-        assert (made.options, made.limits) == ({}, Limits())
+        made = from_target({"device": "raspberry-pi-5", "runtime": "litert-cpu", "host": "a@b"})
+        assert (made.runtime, made.threads, made.options) == ("litert-cpu", 4, {})
 
     @pytest.mark.parametrize(
         ("target", "says"),
@@ -220,6 +276,23 @@ class TestOverrides:
             ({"device": "ethos-u55-128", "host": "a@b"}, "host: ethos-u simulates the device on"),
             ({"device": "ethos-u55-128", "batch": 8}, "batch: ethos-u tells of one sample"),
             ({"device": "ethos-u55-128", "batch": [1, 8]}, "ethos-u tells of one sample"),
+            (
+                {"device": "ethos-u55-128", "threads": 4},
+                "threads: ethos-u tells nothing of threads",
+            ),
+            (
+                {"device": "ethos-u55-128", "runtime": "onnxruntime-cpu"},
+                "runtime: ethos-u55-128 is simulated by ethos-u, and onnxruntime-cpu is not about",
+            ),
+            (
+                {"device": "raspberry-pi-5", "threads": 1, "runtime": "tflite-micro"},
+                "raspberry-pi-5 is another machine; give its `host`",
+            ),
+            (
+                {"runtime": "ethos-u", "name": "npu"},
+                "the key 'accelerator' is missing; say it in `options`, or take a `device`",
+            ),
+            ("onnxruntime-qnn", "the key 'architecture' is missing; say it in `options`"),
             (
                 {"device": "ethos-u55-128", "options": {"system_config": "Ethos_U85_SYS_DRAM_Low"}},
                 "options.system_config: Ethos_U85_SYS_DRAM_Low does not belong to ethos-u55-128",
@@ -231,7 +304,7 @@ class TestOverrides:
             ),
         ],
     )
-    def test_what_does_not_go_together(self, target: dict[str, Any], says: str) -> None:
+    def test_what_does_not_go_together(self, target: Any, says: str) -> None:
         with pytest.raises(RecipeError) as caught:
             from_values(VALUES | {"targets": [target]}, Path())
         assert says in str(caught.value)
@@ -253,7 +326,8 @@ class TestCommand:
         write(tmp_path / "mine", "broken", runtime="runtime: none")
         more = {catalogue.FOLDER: str(tmp_path / "mine")}
         done = cli("targets", "--recipe", "recipe.yaml", cwd=tmp_path, **more)
-        assert done.returncode == 0, done.stderr
+        assert done.returncode == 2, done.stderr
+        assert "broken: 1 of " in done.stderr
         assert "Our door sensor" in done.stdout
         assert "broken: " in done.stdout
         assert "origin" in done.stdout

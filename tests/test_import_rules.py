@@ -33,14 +33,16 @@ FOUNDATION = [
     "registry",
     "findings",
 ]
-FOUNDATION += ["use", "budget", "catalogue", "recipe", "store", "ranges"]
+FOUNDATION += ["use", "budget", "catalogue", "serving", "recipe", "store", "ranges"]
 FOUNDATION += ["layers"]
+FOUNDATION += ["placements"]
 """Lowest first: each may import those before it, and nothing else."""
 
 FOR_ALL = {"errors", "artifacts", "overviews", "accounts", "units", "provenance", "registry"}
 FOR_ALL |= {"comparison", "predictions"}
 FOR_ALL |= {"budget", "judgements", "recipe", "store", "ranges"}
 FOR_ALL |= {"layers"}
+FOR_ALL |= {"placements"}
 """What every stage may import."""
 
 STAGES = {
@@ -83,23 +85,37 @@ STAGES = {
     "report": {"report", "front", "outcomes", "readings"},
 }
 STAGES["compress"].add("load.narrow")
+STAGES["compress"].add("load.references")
+STAGES["place"] = {"place", "document", "findings", "statistics", "use"}
 STAGES["export"].add("targets.frames")
+STAGES["export"] |= {"targets.frames", "findings"}
 STAGES["preprocess"] |= {"export.comparable", "export.unrounded", "targets.frames"}
-STAGES["profile"].add("targets.frames")
+STAGES["profile"] |= {"targets.frames", "targets.listing", "targets.remedies"}
+STAGES["profile"].add("targets.flatbuffer")
+STAGES["targets"].add("graph")
 STAGES["predict"].add("targets.stepping")
 STAGES["explain"].add("targets.frames")
 STAGES["explain"].add("targets.litert_session")
+STAGES["place"] |= {"load.external", "verify", "targets.runner"}
+STAGES["report"] |= {"place.cuts"}
 """What a stage may import beside that: never another stage, only the helper modules named here."""
 
 COMPOSERS = ["job", "branches", "keys", "plan", "requirements", "plugins", "doctor", "cache"]
+COMPOSERS.insert(0, "launched")
 COMPOSERS += ["compare", "joined", "tracking"]
-COMPOSERS += ["devices", "measuring"]
+COMPOSERS += ["devices", "elsewhere", "measuring"]
 COMPOSERS += ["target_pages"]
+COMPOSERS += ["sensing"]
+COMPOSERS += ["weighing", "halving", "splitting"]
+COMPOSERS += ["placing"]
 COMPOSERS += ["scaffold", "behaving", "verifying", "predicting", "pipeline", "library"]
-COMPOSERS += ["remeasure", "judging", "__init__"]
+COMPOSERS += ["remeasure", "judging", "during_training", "__init__"]
 """They put the stages together. Each may import every stage, and the composers before it."""
 
 TERMINAL = ["boundary", "options", "gate_command", "asking", "commands", "reporting", "aiming"]
+TERMINAL += ["sensitivity_command"]
+TERMINAL += ["place_command"]
+TERMINAL += ["split_command"]
 TERMINAL += ["cli"]
 """The command line. It may import everything; nothing else may import it."""
 
@@ -120,17 +136,32 @@ FRAMEWORKS |= {"ethosu", "tflite_micro", "ai_edge_litert", "flatbuffers"}
 FRAMEWORKS |= {"openvino", "onnxruntime_qnn"}
 FRAMEWORKS |= {"jinja2", "markupsafe", "matplotlib", "mlflow"}
 
+FRAMEWORKS |= {"starlette", "uvicorn", "prometheus_client", "urllib3"}
+
 IMPLEMENTATIONS = {
+    "during_training.narrowing": {"torch"},
+    "during_training.rounding": {"torch"},
     "alignment": {"numpy", "onnx"},
     "preprocess.attach": {"numpy", "onnx"},
     "preprocess.nodes": {"numpy", "onnx"},
     "preprocess.pixels": {"numpy"},
     "preprocess.probabilities": {"numpy", "scipy"},
     "preprocess.surrounded": {"onnx"},
+    "report.sensitivity_figure": {"matplotlib", "numpy"},
     "compress.channels": {"torch"},
+    "compress.latency_fit": {"numpy", "scipy"},
+    "compress.latency_table": {"numpy", "onnx"},
+    "compress.layer_graphs": {"numpy", "onnx"},
+    "compress.layer_shapes": {"torch"},
+    "compress.narrowing": {"numpy"},
+    "compress.prune_to_latency": {"numpy"},
+    "compress.pruning": {"numpy"},
+    "compress.pruning_sensitivity": {"numpy"},
     "compress.cutting": {"torch"},
     "compress.heads": {"torch"},
     "compress.importance": {"torch"},
+    "compress.observing": {"torch"},
+    "compress.exporting": {"numpy"},
     "compress.stand_ins": {"torch"},
     "compress.tracing": {"torch", "torch_pruning"},
     "compress.trying": {"torch"},
@@ -174,7 +205,15 @@ IMPLEMENTATIONS = {
     "compress.static_int8": {"numpy", "onnx", "onnxruntime"},
     "compress.traced": {"numpy", "torch"},
     "compress.trained_graph": {"numpy", "onnx", "onnxruntime"},
+    "compress.batch_norm": {"torch"},
+    "compress.checkpoint": {"safetensors", "torch"},
+    "compress.head": {"numpy", "torch"},
+    "compress.loop": {"numpy", "torch"},
+    "compress.losses": {"torch"},
+    "compress.schedule": {"torch"},
     "compress.training": {"torch"},
+    "compress.validation": {"numpy"},
+    "compress.workers": {"torch"},
     "compress.trial": {"numpy"},
     "compress.weight_channels": {"numpy", "onnx"},
     "compress.weight_only": {"numpy", "onnx", "torch"},
@@ -217,12 +256,25 @@ IMPLEMENTATIONS = {
     "profile.rates": {"numpy"},
     "profile.session": {"numpy"},
     "profile.tune": {"numpy"},
+    "profile.turns": {"numpy"},
+    "place.cutting": {"onnx"},
+    "place.runners.cloud": {"numpy", "prometheus_client", "safetensors", "starlette", "uvicorn"},
+    "place.runners.edge": {"numpy"},
+    "place.runners.measure": {"numpy"},
     "statistics": {"numpy"},
+    "place.cascade": {"numpy", "scipy"},
+    "place.distribution": {"numpy", "scipy"},
+    "place.evidence": {"numpy"},
+    "place.finding": {"numpy"},
+    "place.queueing": {"numpy", "scipy"},
+    "place.program": {"numpy", "scipy"},
+    "place.simulation": {"numpy"},
 }
 """The modules that import a framework when they are imported. All others do so on use."""
 
 MAY_PRINT = {"cli", "boundary", "report.terminal", "profile.worker", "profile.agent"}
-"""The last two are programs of their own."""
+MAY_PRINT |= {f"place.runners.{name}" for name in ("cloud", "edge", "measure", "link")}
+"""The workers, the agent and what runs in a deployment are programs of their own."""
 
 
 def parse(name: str) -> ast.Module:
@@ -280,8 +332,9 @@ def allowed(module: str) -> set[str]:
     stage = stage_of(module)
     if module in FOUNDATION:
         return set(FOUNDATION[: FOUNDATION.index(module)])
-    if module in COMPOSERS:
-        return {*FOUNDATION, *STAGES, *COMPOSERS[: COMPOSERS.index(module)]}
+    if stage in COMPOSERS:
+        inside = {stage} if stage != module else set[str]()
+        return {*FOUNDATION, *STAGES, *COMPOSERS[: COMPOSERS.index(stage)], *inside}
     if module in TERMINAL:
         return {*FOUNDATION, *STAGES, *COMPOSERS, *TERMINAL[: TERMINAL.index(module)]}
     return FOR_ALL | STAGES[stage]

@@ -15,6 +15,8 @@ from tests.test_import_rules import FRAMEWORKS
 PUBLIC = {
     # to run
     "compress",
+    "TrainingSession",
+    "place",
     "read_result",
     "run",
     # what comes out

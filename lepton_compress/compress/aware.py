@@ -33,19 +33,14 @@ from lepton_compress.compress.fake_quantization import (
     WeightStep,
     scaled,
 )
+from lepton_compress.compress.fitting import fit, loss_of
 from lepton_compress.compress.observed import Observed
 from lepton_compress.compress.placement import Placement, TracedLayer, place, tensor_of
 from lepton_compress.compress.prepare import prepare
 from lepton_compress.compress.processor import Decision
 from lepton_compress.compress.quantize import Quantize
 from lepton_compress.compress.traced import Traced, match, trace, varied
-from lepton_compress.compress.training import (
-    Schedule,
-    deterministic,
-    distillation,
-    task_loss,
-    train,
-)
+from lepton_compress.compress.training import deterministic, distillation
 from lepton_compress.errors import InputError, PluginError
 from lepton_compress.load.forms import call, duplicate, flatten
 from lepton_compress.provenance import cpu
@@ -107,19 +102,18 @@ def quantize(model: Model, params: QuantizeAware, context: StepContext) -> StepO
             that are not there, `keep` names no node, or the data do not fit.
         LeptonError: the loss is no longer finite.
     """
-    loss, notes = _loss(params, context)
+    loss, notes = _loss(model, params, context)
     decided = decide(model, params, context)
     if isinstance(decided, StepOutcome):
         return decided
     with deterministic(context.seed, context.threads):
         network = build(decided, params, context)
-        trained = train(
+        trained = fit(
             network.graph,
-            context.data.train.named([spec.name for spec in model.inputs]),
+            model,
             loss,
-            Schedule(**params.model_dump(include=set(Schedule.__dataclass_fields__))),
-            observer=context.observer,
-            label="training",
+            params,
+            context,
             told=lambda done: network.freeze(done >= 1 - params.freeze),
         )
     return carried(model, decided, network, params, context, trained, notes)
@@ -217,16 +211,18 @@ def _lower(context: StepContext) -> Callable[[Model], Model]:
     return context.lower
 
 
-def _loss(params: QuantizeAware, context: StepContext) -> tuple[Loss, tuple[str, ...]]:
+def _loss(
+    model: Model, params: QuantizeAware, context: StepContext
+) -> tuple[Loss, tuple[str, ...]]:
     targets = context.data.train.targets
     if not params.distil:
-        if targets is None:
+        if targets is None and not params.references():
             raise InputError(
                 "the train split has no targets",
                 where=f"{STEP}: data: train",
                 mend="set distil: true, which needs none",
             )
-        return (lambda outputs, _, targets: task_loss(outputs, targets)), ()
+        return loss_of(params, model, context), ()
     return distillation(context.original(), params.temperature, params.labels, targets, where=STEP)
 
 

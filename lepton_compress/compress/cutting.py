@@ -83,7 +83,8 @@ def _prelu(layer: Any) -> None:
 
 def _recurrent(layer: Any) -> None:
     layer.input_size = layer.weight_ih_l0.shape[1]
-    layer.hidden_size = layer.weight_hh_l0.shape[1]
+    if not layer.proj_size:  # with projections only the input is cut
+        layer.hidden_size = layer.weight_hh_l0.shape[1]
 
 
 def _attention(layer: Any) -> None:

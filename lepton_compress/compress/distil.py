@@ -24,29 +24,21 @@ class Distil(Training):
     )
 
 
-@plugin("step", "distil", Distil, form="module")
+@plugin("step", "distil", Distil, form="module", trains=True)
 def distil(model: Model, params: Distil, context: StepContext) -> StepOutcome:
     """Trains towards the original model's outputs (Hinton, Vinyals and Dean, 2015).
 
     Class scores are compared softened by the temperature, with the gradient's scale kept; other
     outputs by their mean squared difference.
     """
-    from lepton_compress.compress.training import Schedule, deterministic, distillation, train
+    from lepton_compress.compress.fitting import fit
+    from lepton_compress.compress.training import deterministic, distillation
 
-    split = context.data.train
+    targets = context.data.train.targets
     student = duplicate(model)
     loss, notes = distillation(
-        context.original(), params.temperature, params.labels, split.targets, where="distil"
+        context.original(), params.temperature, params.labels, targets, where="distil"
     )
-    names = [spec.name for spec in model.inputs]
-    fields = set(Training.model_fields)
     with deterministic(context.seed, context.threads):
-        statistics = train(
-            student.value,
-            split.named(names),
-            loss,
-            Schedule(**params.model_dump(include=fields)),
-            observer=context.observer,
-            label="training",
-        )
+        statistics = fit(student.value, model, loss, params, context)
     return StepOutcome(student, changed=True, statistics=statistics, notes=notes)

@@ -14,27 +14,45 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lepton_compress.compress.cutting import NORMS
 from lepton_compress.compress.groups import Group, Member, Part
 
 Criterion = Callable[[Part], Tensor | None]
 """From a part to one value a channel of its own, not negative; None where it has no say."""
 
 
-def by_magnitude(
-    module: nn.Module, groups: Sequence[Group], power: int
-) -> tuple[list[Group], dict[str, str]]:
-    """Rated by the sum of `|w|^power` over all weights that make, scale or read a channel, relative
-    to the group's mean (Li et al., "Pruning Filters for Efficient ConvNets", 2017, for a layer;
+def magnitude(module: nn.Module, power: int) -> Criterion:
+    """The sum of `|w|^power` over all weights that make, scale or read a channel: its L1 norm, or
+    its squared L2 norm (Li et al., "Pruning Filters for Efficient ConvNets", 2017, for a layer;
     Fang et al., "DepGraph", 2023, for a group)."""
+    trained = {id(each) for each in module.parameters()}
 
-    def criterion(part: Part) -> Tensor:
-        return _over(part.members, lambda m: _weights(module, m).abs() ** power, _is_weight(module))
+    def criterion(part: Part) -> Tensor | None:
+        known = [
+            m for m in part.members if "bias" not in m.tensor and id(_held(module, m)) in trained
+        ]
+        return over(known, lambda m: _held(module, m).abs() ** power) if known else None
 
-    return rate(groups, criterion, relative=True, without="its weights give no importance")
+    return criterion
+
+
+def batch_norm(module: nn.Module) -> Criterion:
+    """The mean of `|scale|` over the batch normalisations that a channel passes (Liu et al.,
+    "Learning Efficient Convolutional Networks through Network Slimming", 2017)."""
+
+    def criterion(part: Part) -> Tensor | None:
+        known = [
+            member
+            for member in part.members
+            if isinstance(module.get_submodule(member.layer), NORMS) and member.tensor == "weight"
+        ]
+        return over(known, lambda m: _held(module, m).abs()) / len(known) if known else None
+
+    return criterion
 
 
 def rate(
-    groups: Sequence[Group], criterion: Criterion, *, relative: bool, without: str
+    groups: Sequence[Group], criterion: Criterion, *, without: str, relative: bool = True
 ) -> tuple[list[Group], dict[str, str]]:
     """Groups with their importance, and layer to why for those that get none.
 
@@ -63,17 +81,11 @@ def rate(
     return rated, faults
 
 
-def _over(
-    members: Sequence[Member],
-    values: Callable[[Member], Tensor],
-    counts: Callable[[Member], bool],
-) -> Tensor:
-    """By channel, the sum of a tensor's values at the places of all members that count."""
-    width = len(members[0].places)
-    total = torch.zeros(width, dtype=torch.float64)
+def over(members: Sequence[Member], values: Callable[[Member], Tensor]) -> Tensor:
+    """By channel, the sum of values at the places of all members; `values` gives a tensor of the
+    axes of the member's own, as long as it along the member's axis."""
+    total = torch.zeros(len(members[0].places), dtype=torch.float64)
     for member in members:
-        if not counts(member):
-            continue
         along = values(member).detach().double().movedim(member.axis, 0)
         sums = along.reshape(len(along), -1).sum(1)
         places = [place for each in member.places for place in each]
@@ -82,12 +94,6 @@ def _over(
     return total
 
 
-def _weights(module: nn.Module, member: Member) -> Tensor:
+def _held(module: nn.Module, member: Member) -> Tensor:
     held: Any = getattr(module.get_submodule(member.layer), member.tensor)
     return torch.as_tensor(held)
-
-
-def _is_weight(module: nn.Module) -> Callable[[Member], bool]:
-    """Whether a member is neither a bias nor a statistic."""
-    trained = {id(each) for each in module.parameters()}
-    return lambda member: "bias" not in member.tensor and id(_weights(module, member)) in trained

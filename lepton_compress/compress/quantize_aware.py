@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from lepton_compress.artifacts import Model, StepContext, StepOutcome
-from lepton_compress.compress.params import Training
+from lepton_compress.compress.params import Supervised
 from lepton_compress.registry import plugin
 from lepton_compress.units import Percent
 
 
-class QuantizeAware(Training):
+class QuantizeAware(Supervised):
     """How to train for int8."""
 
     epochs: Annotated[int, Field(ge=1, le=10_000)] = Field(
@@ -21,6 +21,9 @@ class QuantizeAware(Training):
     learning_rate: Annotated[float, Field(gt=0, le=10)] = Field(
         3e-4,
         description="At its highest, after the warm-up; less than training from scratch takes.",
+    )
+    precision: Literal["float32"] = Field(
+        "float32", description="The steps of int8 are finer than those of other formats."
     )
     ranges: Literal["learned", "observed"] = Field(
         "learned",
@@ -59,8 +62,22 @@ class QuantizeAware(Training):
     )
     keep: list[str] = Field([], description="Names of nodes to leave in float, as `inspect` shows.")
 
+    @model_validator(mode="after")
+    def _one_loss(self) -> Self:
+        if self.distil and (self.loss != "auto" or self.label_smoothing):
+            raise ValueError("`loss` and `label_smoothing` go with `distil: false`")
+        return self
 
-@plugin("step", "quantize_aware", QuantizeAware, form="module", gives="graph", quantizes=True)
+
+@plugin(
+    "step",
+    "quantize_aware",
+    QuantizeAware,
+    form="module",
+    gives="graph",
+    quantizes=True,
+    trains=True,
+)
 def quantize_aware(model: Model, params: QuantizeAware, context: StepContext) -> StepOutcome:
     """Static int8 by training: the network learns under the rounding that the artifact does.
 

@@ -47,15 +47,16 @@ class Timing:
 @dataclass
 class _Lane:
     runner: Any
+    feeds: Mapping[str, NDArray[Any]]
     burst: int
     medians: list[float] = field(default_factory=list)
 
-    def turn(self, feeds: Mapping[str, NDArray[Any]]) -> float:
+    def turn(self) -> float:
         """Median seconds of a call over one burst."""
         taken = []
         for _ in range(self.burst):
             start = time.perf_counter()
-            self.runner.run(feeds)
+            self.runner.run(self.feeds)
             taken.append(time.perf_counter() - start)
         return float(np.median(taken))
 
@@ -80,20 +81,38 @@ def race(
     Raises:
         InputError: the runtime cannot run a graph.
     """
+    fed = {name: (graph, feeds) for name, graph in graphs.items()}
+    return race_apart(fed, place, cap=cap, seed=seed, decide=decide)
+
+
+def race_apart(
+    graphs: Mapping[str, tuple[onnx.ModelProto, Mapping[str, NDArray[Any]]]],
+    place: Place,
+    *,
+    cap: float,
+    seed: int,
+    decide: bool = False,
+    turn: float = TURN_SECONDS,
+) -> dict[str, Timing]:
+    """As `race`, of graphs with inputs of their own.
+
+    Args:
+        turn: seconds that each graph's turn takes, about.
+    """
     load = registry.get("runtime", place.runtime).function
     lanes: dict[str, _Lane] = {}
     with tempfile.TemporaryDirectory() as folder:
-        for number, (name, graph) in enumerate(graphs.items()):
+        for number, (name, (graph, feeds)) in enumerate(graphs.items()):
             path = Path(folder) / f"{number}.onnx"
             onnx.save(laid_out(graph), path)
-            lanes[name] = _Lane(load(path, place.threads), WARM_UP)
+            lanes[name] = _Lane(load(path, place.threads), feeds, WARM_UP)
     for lane in lanes.values():
-        call = min(lane.turn(feeds), lane.turn(feeds))
-        lane.burst = int(np.clip(TURN_SECONDS / max(call, 1e-9), MIN_CALLS, MAX_CALLS))
+        call = min(lane.turn(), lane.turn())
+        lane.burst = int(np.clip(turn / max(call, 1e-9), MIN_CALLS, MAX_CALLS))
     order = random.Random(seed)  # noqa: S311 - an order of turns, not a secret
     start = time.monotonic()
     while True:
-        _rounds(list(lanes.values()), feeds, order, start + cap)
+        _rounds(list(lanes.values()), order, start + cap)
         found = _timings(lanes, seed)
         others = list(found.values())[1:]
         decided = all(not each.interval[0] <= 1 <= each.interval[1] for each in others)
@@ -101,14 +120,12 @@ def race(
             return found
 
 
-def _rounds(
-    lanes: list[_Lane], feeds: Mapping[str, NDArray[Any]], order: random.Random, end: float
-) -> None:
+def _rounds(lanes: list[_Lane], order: random.Random, end: float) -> None:
     count = 0
     while count < MIN_ROUNDS or time.monotonic() < end:
         order.shuffle(lanes)
         for lane in lanes:
-            lane.medians.append(lane.turn(feeds))
+            lane.medians.append(lane.turn())
         count += 1
 
 

@@ -18,7 +18,7 @@ GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
 
 
 class Recurrent(nn.Module):
-    """In place of a recurrent layer: a dense one for each of its own, `mix_{layer}_{direction}`."""
+    """In place of a recurrent layer: a dense one for each inside, `mix_{layer}_{direction}`."""
 
     def __init__(self, layer: nn.RNNBase) -> None:
         super().__init__()
@@ -87,12 +87,12 @@ def exchange(module: nn.Module) -> dict[str, nn.Module]:
 def refused(layer: nn.Module) -> str:
     """Why such a layer stays whole; "" if it need not."""
     if isinstance(layer, nn.RNNBase):
-        return "its states are projected (proj_size)" if layer.proj_size else ""
+        return "projects its states (proj_size)" if layer.proj_size else ""
     if isinstance(layer, nn.MultiheadAttention):
         if layer.in_proj_weight is None:
-            return "its keys or values have a width of their own (kdim, vdim)"
+            return "has keys or values of a width of their own (kdim, vdim)"
         if layer.bias_k is not None or layer.add_zero_attn:
-            return "it attends to more than its inputs (add_bias_kv, add_zero_attn)"
+            return "attends to more than its inputs (add_bias_kv, add_zero_attn)"
     return ""
 
 

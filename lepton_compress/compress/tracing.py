@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     Example = Mapping[str, np.ndarray]
 
-_ROOTS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
+_ROOTS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear, nn.Embedding)
 _OWN = Path(torch.__file__).parent, Path(torch_pruning.__file__).parent, Path(__file__).parent
 
 
@@ -172,9 +172,11 @@ class _View:
         places = _places(item, width)
         outer, _, leaf = name.rpartition(".")
         if outer in self.originals:
-            if why := stand_ins.refused(self.originals[outer]):
-                raise UnfitError(f"{outer}: {why}")
-            return stand_ins.translate(outer, self.originals[outer], leaf, places, takes=takes)
+            layer = self.originals[outer]
+            why = stand_ins.refused(layer)
+            if why and not (takes and isinstance(layer, nn.RNNBase)):
+                raise UnfitError(f"{outer} {why}")
+            return stand_ins.translate(outer, layer, leaf, places, takes=takes)
         return self._of(name, self.modules[name], places, takes=takes)
 
     def _of(self, name: str, layer: Any, places: stand_ins.Places, *, takes: bool) -> list[Member]:
@@ -195,9 +197,10 @@ class _View:
     ) -> None:
         if tensor not in layer._parameters and tensor not in layer._buffers:
             raise UnfitError(f"{name} computes its {tensor} (a parametrization)")
-        if id(getattr(layer, tensor)) in self.shared:
-            other = self.shared[id(getattr(layer, tensor))]
-            raise UnfitError(f"the {tensor} of {name} is shared with {other}")
+        names = self.shared.get(id(getattr(layer, tensor)), [])
+        others = [each.rpartition(".")[0] for each in names if each != f"{name}.{tensor}"]
+        if others:
+            raise UnfitError(f"the {tensor} of {name} is shared with {others[0]}")
         last = max((at for each in places for at in each), default=-1)
         if last >= getattr(layer, tensor).shape[axis]:
             # Where a forward() pads or cuts channels itself, the tracer loses count of them.
@@ -248,14 +251,12 @@ def _places(item: Any, width: int) -> stand_ins.Places:
     return tuple(tuple(each) for each in made)
 
 
-def _shared(module: nn.Module) -> dict[int, str]:
-    """Parameters by more than one name: identity to the last of them."""
-    first: dict[int, str] = {}
-    shared: dict[int, str] = {}
+def _shared(module: nn.Module) -> dict[int, list[str]]:
+    """The identity of every parameter to all of its names."""
+    names: dict[int, list[str]] = {}
     for name, each in module.named_parameters(remove_duplicate=False):
-        if first.setdefault(id(each), name) != name:
-            shared[id(each)] = name
-    return shared
+        names.setdefault(id(each), []).append(name)
+    return names
 
 
 def _traced(module: nn.Module, example: Example) -> Any:

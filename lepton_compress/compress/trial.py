@@ -1,7 +1,9 @@
-"""What a graph's outputs lose against the float graph's, on samples that no gate looks at."""
+"""What a model's outputs lose against the original's, on samples that no gate looks at."""
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +12,7 @@ import numpy as np
 from lepton_compress.artifacts import Dataset, Measure, Model, Observer, Split
 from lepton_compress.compress.account import signal_to_noise
 from lepton_compress.compress.session import observing
+from lepton_compress.load import forms
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -40,7 +43,7 @@ class Trial:
 
 
 class Judge:
-    """Tries graphs on the same samples.
+    """Tries graphs, or torch modules, on the same samples.
 
     Attributes:
         measures: what `Trial.drop` is.
@@ -102,15 +105,13 @@ class Judge:
 
     def _run(self, model: Model, most: int | None = None) -> dict[str, NDArray[Any]]:
         """Every output, (samples, ...), of at most so many samples."""
-        session = observing(model.value, (), self.threads)
-        names = list(model.outputs)
-        parts: list[list[NDArray[Any]]] = []
+        run = _runs(model, self.threads)
+        parts: list[dict[str, NDArray[Any]]] = []
         with self.observer.work("trying", self.samples) as progress:
             for feeds in self.split.batches(_BATCH, most):
-                parts.append(session.run(names, feeds))
+                parts.append(run(feeds))
                 progress.advance(len(next(iter(feeds.values()))))
-        joined = (np.concatenate(each) for each in zip(*parts, strict=True))
-        return dict(zip(names, joined, strict=True))
+        return {name: np.concatenate([each[name] for each in parts]) for name in parts[0]}
 
     def _unlabelled(self) -> str:
         first = next(iter(self.wanted.values()))
@@ -125,6 +126,14 @@ class Judge:
         difference = np.square(wanted.astype(np.float64) - given).sum()
         energy = np.square(wanted, dtype=np.float64).sum()
         return float(np.sqrt(difference / energy)) if energy else float(difference > 0)
+
+
+def _runs(model: Model, threads: int) -> Callable[[Mapping[str, Any]], dict[str, NDArray[Any]]]:
+    """What gives a batch's outputs by name."""
+    if model.form != "graph":
+        return functools.partial(forms.call, model)
+    session, names = observing(model.value, (), threads), list(model.outputs)
+    return lambda feeds: dict(zip(names, session.run(names, feeds), strict=True))
 
 
 def _is_classification(outputs: NDArray[Any]) -> bool:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from lepton_compress.artifacts import Model, Observer, RunResult, StepContext, StepOutcome
+from lepton_compress.artifacts import Model, Observer, Place, RunResult, StepContext, StepOutcome
 from lepton_compress.during_training.settings import WHERE, Settings, read
 from lepton_compress.errors import InputError, LeptonError, RecipeError
 from lepton_compress.load import forms
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from torch.optim import Optimizer
 
     from lepton_compress.compress.aware import Decided, Network
-    from lepton_compress.compress.channels import Example, Group
+    from lepton_compress.compress.narrowing import Narrowing
     from lepton_compress.compress.prune import Prune
 
 
@@ -81,8 +81,9 @@ class TrainingSession:
         self._origin = open_module(model, self.data, tuple(outputs))
         self._model = self._origin.build().replace(value=model)
         observer = observer or Silent()
+        here = Place("onnxruntime-cpu", "onnxruntime-cpu", 1, threads)
         self._context = StepContext(
-            self.data, self._origin.build, seed, threads, observer, lower=self._lower
+            self.data, self._origin.build, seed, threads, observer, (here,), lower=self._lower
         )
         self.updates = 0
         self.notes: tuple[str, ...] = ()
@@ -209,39 +210,48 @@ class TrainingSession:
         params = self.settings.prune
         assert params is not None  # noqa: S101 - there are no portions without
         with at_rest(self.module):
-            found = _found(self._model, params, self._context)
-            if self._widths is None:
-                self._widths = self._plan(found, params)
+            narrowing = self._to_narrow(params)
+            widths = self._widths or {}
             kept = {
-                group.layer: group.best(_width(*self._widths[group.layer], share))
-                for group in found.groups
-                if group.layer in self._widths
+                group.layer: group.best(_width(*widths[group.layer], share))
+                for group in narrowing.groups
+                if group.layer in widths
             }
-            groups = [group for group in found.groups if group.layer in kept]
+            groups = [group for group in narrowing.groups if group.layer in kept]
             changed = narrow(self.module, groups, kept, optimizers)
-            cost = channels.cost(self.module, found.example)
+            cost = channels.cost(self.module, narrowing.example)
         self.statistics["portions"].append(
             {"update": self.updates, "parameters_changed": len(changed), **cost}
         )
         self.statistics["macs"][1] = cost["macs"]
         self.statistics["parameters"][1] = cost["parameters"]
 
-    def _plan(self, found: _Found, params: Prune) -> dict[str, tuple[int, int]]:
-        """Group to its width and how wide it shall be in the end."""
-        from lepton_compress.compress import channels, prune
+    def _to_narrow(self, params: Prune) -> Narrowing:
+        """What can be pruned as the module is now, rated anew. The first time it is decided how
+        wide each group shall be in the end."""
+        from lepton_compress.compress import channels, pruning
 
-        kept = prune._choose(self._model, found.example, found.groups, params, self._context)
-        widths = {each.layer: (each.width, len(kept[each.layer])) for each in found.groups}
+        if self._widths is not None:
+            return pruning.grouped(self._model, params, self._context)[0]
+        narrowing, chosen = pruning.decide(self._model, params, self._context)
+        widths = {
+            each.layer: (each.width, len(chosen.kept[each.layer])) for each in narrowing.groups
+        }
         if all(before == after for before, after in widths.values()):
-            raise InputError("nothing can be pruned", where=f"{WHERE}: prune")
-        before = channels.cost(self.module, found.example)
-        self.statistics |= {name: [value, value] for name, value in before.items()}
-        self.statistics |= {
+            said = "; ".join(chosen.notes) or "no layer is wide enough"
+            raise InputError(f"nothing can be pruned ({said})", where=f"{WHERE}: prune")
+        if chosen.unmet:
+            raise InputError(chosen.unmet, where=f"{WHERE}: prune")
+        before = channels.cost(self.module, narrowing.example)
+        self.statistics = {
+            **{name: [value, value] for name, value in before.items()},
             "channels": {layer: list(pair) for layer, pair in widths.items()},
             "portions": [],
+            **chosen.statistics,
         }
-        self.notes += tuple(found.notes)
-        return widths
+        self.notes += chosen.notes
+        self._widths = widths
+        return narrowing
 
     def _begin_to_round(self) -> None:
         import torch
@@ -261,7 +271,9 @@ class TrainingSession:
         decided = aware.decide(self._model, params, self._context)
         if isinstance(decided, StepOutcome):
             raise InputError(
-                "; ".join(decided.notes), where=f"{WHERE}: quantize_aware", mend="drop it"
+                decided.notes[0],
+                where=f"{WHERE}: quantize_aware",
+                mend="drop it, and quantise what was trained: compress(steps=['quantize'])",
             )
         decided.traced.adopt(self.module)
         network = aware.build(decided, params, self._context)
@@ -291,24 +303,6 @@ class TrainingSession:
         due = [*self.settings.portions]
         due += [self.settings.round_at + 1] if self.settings.aware else []
         return max(due) if max(due) > self.updates else 0
-
-
-@dataclass(frozen=True)
-class _Found:
-    """What can be pruned as the module is now, rated anew."""
-
-    groups: list[Group]
-    example: Example
-    notes: list[str]
-
-
-def _found(model: Model, params: Prune, context: StepContext) -> _Found:
-    from lepton_compress.compress import channels
-
-    names = [spec.name for spec in model.inputs]
-    example = next(context.data.calibration.named(names).batches(2))
-    groups, notes = channels.find_groups(model.value, example, set(params.keep))
-    return _Found(groups, example, notes)
 
 
 def _width(before: int, after: int, share: float) -> int:

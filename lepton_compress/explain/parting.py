@@ -10,10 +10,8 @@ from lepton_compress.accounts import Divergence, LayerGap
 from lepton_compress.artifacts import Observer
 from lepton_compress.errors import InputError, RecipeError
 from lepton_compress.explain import subject
-from lepton_compress.explain.subject import Subject
+from lepton_compress.explain.subject import LITERT, Subject
 from lepton_compress.targets.frames import METADATA
-
-LITERT = ".tflite"
 
 
 def divergence(

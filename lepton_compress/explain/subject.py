@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     import onnx
 
 _INTEGER = {"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "QLinearConv"}
+LITERT = ".tflite"
 _LARGEST = 2_000_000_000
 """Bytes that protobuf takes in one message."""
 _DEEP = 3
@@ -70,6 +71,12 @@ def explain(
     if against is not None and not against.is_file():
         raise InputError("no such file", where=str(against), mend="give an .onnx file")
     subject = find(artifact)
+    if subject.path.suffix == LITERT:
+        raise InputError(
+            "is a LiteRT file, of which layers alone are explained",
+            where=str(subject.path),
+            mend="add --layers, or explain the .onnx artifact of the same candidate",
+        )
     reference, notes = (against, ()) if against else counterpart(subject)
     model = read_graph(subject.path)
     if any(each.key == METADATA for each in model.metadata_props):
@@ -132,7 +139,8 @@ def find(artifact: str, suffix: str = ".onnx") -> Subject:
         mend = f"name a file ({suffix}), or run folder:candidate"
         raise InputError("no such file", where=artifact, mend=mend)
     if path.is_dir():
-        names = [each.candidate for each in folder.read_result(path).artifacts]
+        run = folder.read_result(path)
+        names = dict.fromkeys(each.candidate for each in run.artifacts)
         mend = f"name a candidate: {', '.join(f'{path}:{name}' for name in names)}"
         raise InputError("is a folder", where=artifact, mend=mend)
     for above in list(path.absolute().parents)[:_DEEP]:
@@ -146,7 +154,7 @@ def find(artifact: str, suffix: str = ".onnx") -> Subject:
 
 
 def _candidate(run: RunResult, place: Path, candidate: str, suffix: str) -> Subject:
-    names = [each.candidate for each in run.artifacts]
+    names = list(dict.fromkeys(each.candidate for each in run.artifacts))
     if candidate not in names:
         raise InputError(
             f"has no candidate {candidate!r}", where=str(place), mend=nearest(candidate, names)
@@ -154,7 +162,8 @@ def _candidate(run: RunResult, place: Path, candidate: str, suffix: str) -> Subj
     made = Subject(place, candidate, run)
     file = artifact_of(made, suffix)
     if file is None:
-        raise InputError(f"{candidate} has no {suffix} artifact", where=str(place))
+        mend = f"add `{'litert' if suffix == LITERT else 'onnx'}` to the recipe's exports"
+        raise InputError(f"{candidate} has no {suffix} artifact", where=str(place), mend=mend)
     return replace(made, path=file)
 
 
@@ -247,7 +256,7 @@ def _recipe_of(subject: Subject) -> recipe.Source:
 
 
 def _read_npz(path: Path, model: onnx.ModelProto) -> Split:
-    """The model's inputs out of an .npz file.
+    """The model's inputs out of an .npz file, or of an .npy file if it has but one.
 
     Raises:
         InputError: it is no such file, or lacks an input.
@@ -258,9 +267,13 @@ def _read_npz(path: Path, model: onnx.ModelProto) -> Split:
 
     specs, _ = signature(model)
     try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays: Mapping[str, Any] = {name: file[name] for name in file.files}
-    except (OSError, ValueError, zipfile.BadZipFile, AttributeError) as error:
+        opened = np.load(path, allow_pickle=False)
+        if isinstance(opened, np.ndarray):
+            arrays = _alone(path, opened, [spec.name for spec in specs])
+        else:
+            with opened as file:
+                arrays = {name: file[name] for name in file.files}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, AttributeError) as error:
         said = "no such file" if isinstance(error, FileNotFoundError) else f"not an .npz ({error})"
         raise InputError(said, where=str(path), mend="give a file made by numpy.savez") from error
     missing = [spec.name for spec in specs if spec.name not in arrays]
@@ -272,6 +285,18 @@ def _read_npz(path: Path, model: onnx.ModelProto) -> Split:
     if not all(array.ndim and len(array) for array in held.values()):
         raise InputError("holds no samples", where=str(path))
     return Split(held)
+
+
+def _alone(path: Path, array: Any, inputs: list[str]) -> Mapping[str, Any]:
+    """The array of an .npy file, which is that of the only input.
+
+    Raises:
+        InputError: there are several.
+    """
+    if len(inputs) != 1:
+        said = f"is one array, and the model takes {', '.join(inputs)}"
+        raise InputError(said, where=str(path), mend="give an .npz file, made by numpy.savez")
+    return {inputs[0]: array}
 
 
 def named(model: onnx.ModelProto, split: Split) -> Split:

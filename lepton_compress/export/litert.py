@@ -5,13 +5,14 @@ from __future__ import annotations
 
 import importlib.util
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from lepton_compress import layers
 from lepton_compress.artifacts import Model
 from lepton_compress.errors import MissingExtraError
+from lepton_compress.findings import Finding, FindingsError
 from lepton_compress.registry import Params, plugin
 
 
@@ -46,12 +47,33 @@ class Litert(Params):
         "float32",
         description="Of layers that no step has quantised. `float16` and `int8` are made float "
         "when the file is loaded; `dynamic` is int8, with activations quantised while it runs. "
-        "Microcontrollers compute with none of the three.",
+        "Microcontrollers compute with none of the three. The original's file stays float32, so "
+        "that what this costs is seen; of the unchanged model a variant without steps has it.",
     )
 
     @property
     def narrows(self) -> bool:
         return self.weights != "float32"
+
+    @property
+    def plain(self) -> Self:
+        return self.model_copy(update={"weights": "float32"})
+
+    @property
+    def batches(self) -> tuple[int, ...]:
+        return (self.batch, *self.signatures)
+
+    @model_validator(mode="after")
+    def _once(self) -> Self:
+        for index, each in enumerate(self.signatures):
+            if each in self.signatures[:index]:
+                mend = "remove one of the two"
+                raise FindingsError([Finding(("signatures", index), f"{each} stands twice", mend)])
+            if each == self.batch:
+                mend = "remove it: `serving_default` takes that batch"
+                problem = f"{each} is the file's own batch"
+                raise FindingsError([Finding(("signatures", index), problem, mend)])
+        return self
 
 
 @plugin("exporter", "litert", Litert, evaluates="litert-cpu")

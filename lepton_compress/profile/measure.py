@@ -25,9 +25,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
-from lepton_compress.artifacts import Observer, Profile, Progress
+from lepton_compress.artifacts import QUANTILES, Observer, Profile, Progress
 from lepton_compress.errors import DeviceError, LeptonError
 from lepton_compress.profile import extras
 from lepton_compress.profile.lanes import (
@@ -270,4 +271,14 @@ def _profile(lane: Lane, session: Session, target: TargetSpec) -> Profile:
         ),
         operators=lane.operators,
         session={**session_settings(target), **subject.settings},
+        quantiles=_quantiles(lane),
     )
+
+
+def _quantiles(lane: Lane) -> tuple[float, ...]:
+    """Seconds at the shares in `QUANTILES` of all calls."""
+    turns = [turn for each in lane.sets for turn in each]
+    if not turns:
+        return ()
+    found = np.quantile(np.concatenate(turns), QUANTILES, method="inverted_cdf")
+    return tuple(float(each) for each in found * 1e-9)

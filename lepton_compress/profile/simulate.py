@@ -15,8 +15,10 @@ from lepton_compress import registry
 from lepton_compress.artifacts import Fit, Observer, Profile
 from lepton_compress.catalogue import Limits
 from lepton_compress.errors import LeptonError, MissingExtraError, PluginError
+from lepton_compress.profile.restrict import restricted
 from lepton_compress.recipe import TargetSpec
 from lepton_compress.registry import Plugin
+from lepton_compress.targets import listing
 from lepton_compress.units import show_bytes
 
 if TYPE_CHECKING:
@@ -81,6 +83,14 @@ def _profile(
     if fit is not None and not isinstance(fit, Fit):
         where = f"runtime {plugin.name} ({plugin.origin})"
         raise PluginError(f"returned {type(fit).__name__}, not a Fit", where=where)
+    if fit is not None and (target.operators or target.dtypes):
+        fit = restricted(
+            fit,
+            listing.operators(Path(subject.path)),
+            operators=target.operators,
+            dtypes=target.dtypes,
+            alone=plugin.alone,
+        )
     if fit is not None:
         reason = fit.problem or exceeded(fit, target.limits)
     timed = fit is not None and not reason and fit.seconds is not None

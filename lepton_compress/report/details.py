@@ -10,6 +10,7 @@ from itertools import islice
 from lepton_compress.artifacts import Candidate, Json, RunResult, Score, StepRecord
 from lepton_compress.outcomes import Change, Changes, ClassDrop, changes, worst_classes
 from lepton_compress.report import table
+from lepton_compress.report.curve import Curve, curves
 from lepton_compress.report.sections import Cell, Table, as_mapping
 
 MOST_LAYERS = 300
@@ -19,6 +20,7 @@ MOST_TEXT = 8000
 _MOST_SHORT = 120
 _MOST_ITEMS = 8
 NODE_HEADINGS = ("node", "computed", "with, or why", "weights' SQNR")
+WIDTH_HEADINGS = ("layer", "loses", "width", "MACs saved alone", "parameters saved alone")
 RANGE_HEADINGS = ("tensor", "range kept", "range seen")
 
 
@@ -32,6 +34,7 @@ class StepView:
     statistics: tuple[tuple[str, str], ...]
     notes: tuple[str, ...]
     raw: str
+    curves: tuple[Curve, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,7 @@ def _step(record: StepRecord, most: int) -> StepView:
         statistics=tuple((name, value) for name, value in told if value),
         notes=record.notes,
         raw=raw if record.statistics else "",
+        curves=tuple(curves(record.statistics)),
     )
 
 
@@ -99,10 +103,15 @@ def _is_number(value: Json) -> bool:
 
 
 def layers(candidate: Candidate, most: int = MOST_LAYERS) -> Iterator[Table]:
-    """The per-node accounts that its steps left, with at most so many rows each: how each node
-    runs and why, the noise of its weights where it was measured, and ranges of activations."""
+    """The per-node accounts that its steps left, with at most so many rows each: the widths that
+    layers were pruned to, how each node runs and why, the noise of its weights where it was
+    measured, and ranges of activations."""
     for record in candidate.history:
         held = record.statistics
+        widths = list(islice(_widths(as_mapping(held.get("groups"))), most))
+        if widths:
+            caption = f"{record.step}: widths of layers{_more(len(held['groups']), most)}"
+            yield Table(caption, WIDTH_HEADINGS, tuple(widths))
         weighted = as_mapping(held.get("weighted"))
         rows = list(islice(_nodes(weighted, as_mapping(held.get("sqnr_db"))), most))
         if rows:
@@ -138,6 +147,20 @@ def _nodes(weighted: Mapping[str, Json], noise: Mapping[str, Json]) -> Iterator[
                 Cell(str(said)),
                 Cell(shown, sort=decibels, number=True),
             )
+
+
+def _widths(groups: Mapping[str, Json]) -> Iterator[tuple[Cell, ...]]:
+    for layer, told in groups.items():
+        before, after = told["width"]
+        yield (
+            Cell(str(layer)),
+            Cell(str(told["kind"]) if after < before else "nothing"),
+            Cell(f"{before} → {after}", sort=after / before, number=True),
+            *(
+                Cell(f"{told[name]:,}", sort=told[name], number=True)
+                for name in ("macs_saved", "parameters_saved")
+            ),
+        )
 
 
 def _list(value: Json) -> list[str]:

@@ -205,20 +205,21 @@ def _gates(result: RunResult) -> Iterator[str]:
     bad = [each for each in result.verdicts if each.status is not Status.PASS]
     good = [each for each in result.verdicts if each.status is Status.PASS]
     yield from ("", "## Gates", "")
-    yield from _verdicts(bad) if bad else ["Every variant passes every gate."]
+    yield from _verdicts(result, bad) if bad else ["Every variant passes every gate."]
     if good:
         said = f"{len(good)} verdicts that pass" if len(good) > 1 else "one verdict that passes"
-        yield from ("", f"<details><summary>{said}</summary>", "", *_verdicts(good))
+        yield from ("", f"<details><summary>{said}</summary>", "", *_verdicts(result, good))
         yield from ("", "</details>")
 
 
-def _verdicts(verdicts: Sequence[Verdict]) -> Iterator[str]:
+def _verdicts(result: RunResult, verdicts: Sequence[Verdict]) -> Iterator[str]:
     yield row(["variant", "target", "gate", "verdict", "why"])
     yield row(["---"] * 5)
     for each in verdicts:
         strict = " (strict)" if each.strict and each.gate != "parity" else ""
         gate = each.gate + strict
-        yield row([each.candidate, each.target or "", gate, str(each.status), each.reason])
+        name = behaviour.name_of(result, each.candidate, each.format)
+        yield row([name, each.target or "", gate, str(each.status), each.reason])
 
 
 def _samples(result: RunResult) -> Iterator[str]:
@@ -234,14 +235,15 @@ def _samples(result: RunResult) -> Iterator[str]:
         if found is None:
             continue
         ways = ("lost", "gained") if found.flips else ("worse", "better")
-        yield from ("", f"## Samples: {key[0]} against the original", "")
+        name = behaviour.name_of(result, *key)
+        yield from ("", f"## Samples: {name} against the original", "")
         for way, changed in zip(ways, (found.lost, found.gained), strict=True):
             ids = ", ".join(str(each.sample) for each in changed[:_MOST_SAMPLES])
             more = f", and {len(changed) - _MOST_SAMPLES} more" if changed[_MOST_SAMPLES:] else ""
             yield f"- {len(changed)} {way}" + (f": {ids}{more}" if ids else "")
         worst = worst_classes(base, score, result.labels)
         if worst:
-            yield from ("", row(["class", "samples", "original", key[0], "drop (95 %)"]))
+            yield from ("", row(["class", "samples", "original", name, "drop (95 %)"]))
             yield row(["---"] * 5)
         for each in worst:
             shown = [table.in_unit(score, v) for v in (each.before, each.after, each.drop)]

@@ -42,6 +42,8 @@ def show(plan: Plan, console: Console) -> None:
     console.print(_demands(plan), soft_wrap=False)
     console.print()
     console.print(Text.assemble(*_summary(plan)), soft_wrap=False)
+    for note in plan.notes:
+        console.print(Text.assemble(("note ", "yellow"), note), soft_wrap=False)
 
 
 def parameters(given: Mapping[str, Any], before: str = "") -> Iterator[str]:

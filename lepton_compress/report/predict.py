@@ -25,7 +25,7 @@ def show(found: Answers, console: Console) -> None:
         else:
             console.print(f"  {each.output}: {_values(each)}", markup=False, highlight=False)
     threads = f"{found.threads} thread{'s' * (found.threads > 1)}"
-    said = f"{found.milliseconds:.3g} ms a call on {threads}, preprocessing inside"
+    said = f"{found.milliseconds:.3g} ms a sample on {threads}, preprocessing inside"
     console.print(Text(said, style="dim"))
 
 

@@ -130,7 +130,7 @@ def _latency(profile: Profile | None) -> str:
     if profile is None:
         return ""
     if profile.status != "measured":
-        return "failed"
+        return "failed" if profile.fit is None else "does not fit"
     mark = "" if profile.provenance == "measured" else f" ({profile.provenance})"
     if "p50" not in profile.latency:
         return "too few calls" if profile.fit is None else "not told"

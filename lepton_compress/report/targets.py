@@ -57,7 +57,7 @@ def _facts(page: TargetPage) -> Iterator[tuple[str, str]]:
     for name, limit in (("RAM", page.ram), ("flash", page.flash)):
         if limit is not None:
             yield name, f"{_limit(limit)} ({limit:,} bytes)"
-    yield "fast in", ", ".join(page.dtypes)
+    yield "computes in", ", ".join(page.dtypes)
     yield "operators", ", ".join(page.operators)
     if page.channels_multiple is not None:
         yield "widths", f"multiples of {page.channels_multiple} channels"

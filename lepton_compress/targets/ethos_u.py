@@ -48,9 +48,10 @@ _USUAL = {
 class EthosU(Params):
     """Which accelerator, and the memories around it."""
 
-    accelerator: Annotated[
-        str, Field(json_schema_extra={"enum": list(ACCELERATORS)}, validate_default=True)
-    ] = Field("ethos-u55-128", description="The accelerator and its multiply-accumulates a cycle.")
+    accelerator: str = Field(
+        description="The accelerator and its multiply-accumulates a cycle.",
+        json_schema_extra={"enum": list(ACCELERATORS)},
+    )
     system_config: str | None = Field(
         None,
         description="Clock and bandwidths, a system configuration of Vela's `Arm/vela.ini`; that "
@@ -115,7 +116,15 @@ def _requires(params: EthosU, targets: tuple[str, ...]) -> list[str]:
     return lacking("ethos-u", ["ethosu"], "ethos-u")
 
 
-@plugin("runtime", "ethos-u", EthosU, formats=("litert",), simulates=True, requires=_requires)
+@plugin(
+    "runtime",
+    "ethos-u",
+    EthosU,
+    formats=("litert",),
+    simulates=True,
+    tells=("time", "ram", "flash"),
+    requires=_requires,
+)
 def ethos_u(path: Path, params: EthosU) -> Fit:
     """Arm Ethos-U, by the estimates of its compiler Vela (extra `ethos-u`).
 

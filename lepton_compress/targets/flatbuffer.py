@@ -15,6 +15,9 @@ from lepton_compress.errors import InputError
 _MARK = b"TFL3"
 _CUSTOM = 32
 """The number of an operator that is named by its custom code."""
+_TYPES = {0: "float32", 1: "float16", 2: "int32", 3: "uint8", 4: "int64", 6: "bool", 7: "int16"}
+_TYPES |= {9: "int8", 10: "float64", 15: "uint32", 16: "uint16", 17: "int4", 18: "bfloat16"}
+"""Element types by their numbers in the schema."""
 _PLACEHOLDER = 127
 """Numbers from here on stand in the wider field alone."""
 
@@ -28,12 +31,14 @@ class Operator:
         name: of the tensor that it gives.
         edge: whether it does nothing but convert a model's input or output.
         layer: the node of the user's model that it computes; empty where that is not known.
+        dtype: element type of the tensor that it gives.
     """
 
     type: str
     name: str
     edge: bool = False
     layer: str = ""
+    dtype: str = ""
 
     @property
     def place(self) -> str:
@@ -87,4 +92,5 @@ def _operators(model: Any, builtin: Any) -> Any:
             kind,
             (graph.Tensors(out).Name() or b"").decode(errors="replace"),
             edge=kind in ("QUANTIZE", "DEQUANTIZE") and outer,
+            dtype=_TYPES.get(graph.Tensors(out).Type(), ""),
         )

@@ -44,8 +44,9 @@ class _SessionRunner:
 
 @plugin("runtime", "litert-cpu", LitertCpu, formats=("litert",))
 def litert_cpu(path: Path, threads: int, changes: Mapping[str, Json] | None = None) -> Runner:
-    """LiteRT on the processor, with XNNPACK where it has a kernel. A step model takes whole
-    sequences, see `stepping`.
+    """LiteRT on the processor, with XNNPACK where it has a kernel.
+
+    A step model takes whole sequences, see `stepping`.
 
     Args:
         path: a .tflite file.
@@ -76,9 +77,9 @@ def litert_cpu(path: Path, threads: int, changes: Mapping[str, Json] | None = No
 
 
 def _spec(tensor: Tensor) -> TensorSpec:
-    """As the host sees it; the runner calls once for each sample, so that any batch will do."""
+    """As the host sees it; the runner calls as often as it takes, so that any batch will do."""
     shape: list[int | str] = [*tensor.shape]
-    if shape and shape[tensor.batch] == 1:
+    if shape and (shape[tensor.batch] == 1 or tensor.filled):
         shape[tensor.batch] = "batch"
     return TensorSpec(tensor.name, tensor.dtype.name, tuple(shape))
 

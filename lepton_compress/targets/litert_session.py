@@ -4,10 +4,11 @@ This file is copied to devices and imported there by `profile/worker.py`: it nee
 numpy and ai-edge-litert, and nothing of this package but `frames.py`, which lies beside it. `load`
 is what a worker calls; `settings` says what may be tuned.
 
-An artifact takes one sample a call (or as many as one of its signatures is for), its pictures
+An artifact takes one sample a call (or as many as it or one of its signatures is for), its pictures
 channels last, and, where the recipe asks for integer borders, integers. What is fed here is what
 the model takes: the host's part of the work (a transpose, a division by the scale) is done here and
-is part of the time.
+is part of the time. Where the samples do not fill the last call, the last of them is repeated, and
+what comes of that is dropped.
 """
 
 from __future__ import annotations
@@ -45,6 +46,7 @@ class Tensor:
         axes: the host's axes in the order of the tensor's memory; None where they are in it.
         scale, zero_point: of integers that the host sees as float; scale 0 where it does not.
         batch: the axis of the samples.
+        filled: whether that axis is known to be theirs, so that a call may be filled up.
     """
 
     def __init__(self, details: Any, about: Any) -> None:
@@ -58,6 +60,7 @@ class Tensor:
         self.shape = tuple(about.get("shape", self.own_shape))
         self.dtype = np.dtype(about.get("dtype", self.held))
         self.batch = 0
+        self.filled = "shape" in about
         scale, zero_point = details["quantization"]
         as_float = self.held.kind == "i" and scale and self.dtype.kind == "f"
         self.scale, self.zero_point = (float(scale), int(zero_point)) if as_float else (0.0, 0)
@@ -116,6 +119,8 @@ class Session:
         kinds = interpreter.OpResolverType
         if not Path(path).is_file():
             raise SessionError("no such file" if not Path(path).exists() else "is no file")
+        if not Path(path).stat().st_size:
+            raise SessionError("is empty")
         try:
             self._interpreter: Any = interpreter.Interpreter(
                 path,
@@ -127,7 +132,7 @@ class Session:
             raise SessionError(f"LiteRT cannot load it: {_clean(error)}") from error
         # One interpreter holds one set of tensors: callers at the same time wait for each other.
         self._turn = threading.Lock()
-        self._seen: Any = (None, 0, None)
+        self._seen: Any = (None, 0, None, 0)
         about = manual(Path(path))
         self._metadata = {
             key: value if isinstance(value, str) else json.dumps(value)
@@ -182,20 +187,32 @@ class Session:
         # A caller in a loop gives arrays of one kind again and again.
         mark = [(name, array.shape, array.dtype) for name, array in feeds.items()]
         if mark != self._seen[0]:
-            calls = self._calls(feeds)
+            calls, samples = self._calls(feeds), self._samples(feeds)
             size = next((each.shape[each.batch] for each in self.inputs if each.shape), 1)
-            self._seen = (mark, calls, self._together.get(calls * size))
-        _, calls, together = self._seen
+            self._seen = (mark, calls, self._together.get(samples), calls * size - samples)
+        _, calls, together, spare = self._seen
         with self._turn:
             if together is not None:
                 return self._batch(together, feeds)
             made = [self._call(feeds, number) for number in range(calls)]
-        if calls == 1:
+        if calls == 1 and not spare:
             return made[0]
-        return [
+        whole = [
             np.concatenate([call[place] for call in made], axis=tensor.batch)
             for place, tensor in enumerate(self.outputs)
         ]
+        if not spare:
+            return whole
+        kept = slice(None, -spare)
+        return [
+            array[(slice(None),) * tensor.batch + (kept,)]
+            for array, tensor in zip(whole, self.outputs, strict=True)
+        ]
+
+    def _samples(self, feeds: Any) -> int:
+        """How many samples the arrays hold."""
+        sizes = (feeds[each.name].shape[each.batch] for each in self.inputs if each.shape)
+        return next(sizes, 1)
 
     def _batch(self, signature: Any, feeds: Any) -> list[Any]:
         """The outputs of one call of a signature that takes all the samples."""
@@ -215,6 +232,8 @@ class Session:
                 size = tensor.shape[tensor.batch]
                 rows = slice(number * size, (number + 1) * size)
                 array = array[(slice(None),) * tensor.batch + (rows,)]
+                if array.shape[tensor.batch] < size:
+                    array = _padded(array, tensor.batch, size)
             part[tensor.name] = array
         if self._alone is not None:
             return self._batch(self._alone, part)
@@ -233,7 +252,7 @@ class Session:
             raise SessionError(
                 f"it takes {', '.join(names)}, and is given {', '.join(feeds) or 'nothing'}"
             )
-        calls = set()
+        calls, samples = set(), set()
         for tensor in self.inputs:
             array = feeds[tensor.name]
             if array.dtype != tensor.dtype:
@@ -242,14 +261,26 @@ class Session:
                 continue
             axis, own = tensor.batch, tensor.shape
             others = [array.shape[:axis] + array.shape[axis + 1 :], own[:axis] + own[axis + 1 :]]
-            if array.ndim != len(own) or others[0] != others[1] or array.shape[axis] % own[axis]:
+            whole = array.ndim == len(own) and array.shape[axis] % own[axis] == 0
+            if array.ndim != len(own) or others[0] != others[1] or not (whole or tensor.filled):
                 raise SessionError(
                     f"{tensor.name} has the shape {tensor.shape}, and is given {array.shape}"
                 )
-            calls.add(array.shape[axis] // own[axis])
-        if len(calls) > 1:
+            if not array.shape[axis]:
+                raise SessionError(f"{tensor.name} is given no samples")
+            calls.add(-(-array.shape[axis] // own[axis]))
+            samples.add(array.shape[axis] / own[axis])
+        if len(samples) > 1:
             raise SessionError("its inputs are given for different numbers of samples")
         return calls.pop() if calls else 1
+
+
+def _padded(array: Any, axis: int, size: int) -> Any:
+    """With its last sample repeated, up to a whole call."""
+    import numpy as np
+
+    rows = np.minimum(np.arange(size), array.shape[axis] - 1)
+    return np.take(array, rows, axis=axis)
 
 
 def frames() -> Any:

@@ -18,7 +18,7 @@ class OnnxruntimeQnn(Params):
     """Which Hexagon."""
 
     architecture: Literal["v68", "v69", "v73", "v75", "v79", "v81"] = Field(
-        "v73", description="The version of its tensor processor (HTP)."
+        description="The version of its tensor processor (HTP)."
     )
 
 
@@ -32,6 +32,7 @@ def _requires(params: OnnxruntimeQnn, targets: tuple[str, ...]) -> list[str]:
     OnnxruntimeQnn,
     formats=("onnx",),
     simulates=True,
+    tells=("flash",),
     requires=_requires,
 )
 def onnxruntime_qnn(path: Path, params: OnnxruntimeQnn) -> Fit:

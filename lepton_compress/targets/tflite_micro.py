@@ -33,6 +33,8 @@ def _requires(params: TfliteMicro, targets: tuple[str, ...]) -> list[str]:
     TfliteMicro,
     formats=("litert",),
     simulates=True,
+    tells=("ram", "flash"),
+    alone=True,
     requires=_requires,
 )
 def tflite_micro(path: Path, params: TfliteMicro) -> Fit:

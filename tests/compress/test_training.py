@@ -84,7 +84,10 @@ class TestTrain:
 
     def test_a_loss_that_is_not_finite_ends_it(self) -> None:
         wild = Schedule(epochs=3, batch_size=16, learning_rate=1e30, clip=1e30)
-        with pytest.raises(LeptonError, match=r"training: the loss became (nan|inf) in epoch \d"):
+        with pytest.raises(
+            LeptonError,
+            match=r"training: the loss became (nan|inf) in epoch \d, step \d+ of 18; lower",
+        ):
             fit(named(dataset().train), wild)
 
     def test_one_sample_is_too_few(self) -> None:
@@ -105,24 +108,3 @@ class TestTrain:
         split = named(dataset().train)
         with pytest.raises(InputError, match=says):
             fit(Split(split.inputs, targets))
-
-
-class TestTaskLoss:
-    SCORES = torch.tensor([[2.0, 0.0], [0.0, 1.0]])
-
-    def test_of_labels_is_cross_entropy(self) -> None:
-        made = task_loss([self.SCORES], torch.tensor([0, 1]))
-        wanted = nn.functional.cross_entropy(self.SCORES, torch.tensor([0, 1]))
-        assert torch.equal(made, wanted)
-
-    def test_of_values_is_the_squared_error(self) -> None:
-        made = task_loss([self.SCORES], torch.tensor([[1.0, 0.0], [0.0, 1.0]]))
-        assert made.item() == pytest.approx(0.25)
-
-    def test_of_one_probability_is_binary(self) -> None:
-        made = task_loss([torch.tensor([[0.9], [0.2]])], torch.tensor([1, 0]))
-        assert made.item() == pytest.approx(-(np.log(0.9) + np.log(0.8)) / 2)
-
-    def test_of_one_score_that_is_no_probability_is_refused(self) -> None:
-        with pytest.raises(InputError, match="single score is no probability; end its forward"):
-            task_loss([torch.tensor([[3.0], [0.2]])], torch.tensor([1, 0]))

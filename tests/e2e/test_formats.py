@@ -4,6 +4,7 @@ come out, each is measured in its own runtime, and both can be asked."""
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 from onnx import helper
 
 from lepton_compress.errors import EXIT_GATE, EXIT_OK
-from lepton_compress.verify import AGREEMENT, DEVIATION
+from lepton_compress.verify import AGREEMENT, DEVIATION, METRIC
 from tests.bench import GRAPH, Bench, Done, copy_of, refused, splits
 
 pytest.importorskip("ai_edge_litert", reason="the extra `litert` is not installed")
@@ -31,6 +32,20 @@ def ran(tmp_path_factory: pytest.TempPathFactory, furnished: Path) -> tuple[Benc
     """The small network's graph, written in both formats."""
     bench = copy_of(furnished, tmp_path_factory.mktemp("formats") / "bench")
     done = bench.lepton("run", bench.recipe(GRAPH, **BOTH))
+    assert done.code == EXIT_OK, done
+    return bench, done
+
+
+@pytest.fixture(scope="module")
+def narrowed(ran: tuple[Bench, Done]) -> tuple[Bench, Done]:
+    """Files for four samples a call, whose weights are rounded; one format without a target."""
+    bench, _ = ran
+    changes = {
+        "exports": ["onnx", {"litert": {"batch": 4, "weights": "int8"}}],
+        "targets": [{"name": "phone", "runtime": "litert-cpu", "batch": 4}],
+        "variants": {"narrow": [], "int8": ["quantize"]},
+    }
+    done = bench.lepton("run", bench.recipe(GRAPH, "narrow", **changes), "--out", "narrow")
     assert done.code == EXIT_OK, done
     return bench, done
 
@@ -117,10 +132,90 @@ class TestAfter:
         names = BOTH["postprocess"][0]["classes"]["labels"]
         assert answer["guesses"][0]["label"] == names[labels[0]]
 
+    @pytest.mark.parametrize("name", ["runs/tiny", "runs/tiny:int8"])
+    def test_the_format_can_be_chosen(self, name: str, ran: tuple[Bench, Done]) -> None:
+        bench, _ = ran
+        images, _ = splits()["evaluation"]
+        np.save(bench.folder / "images.npy", images[:3])
+        for kind, end in (("onnx", ".onnx"), ("litert", ".tflite")):
+            done = bench.lepton("predict", name, "images.npy", "--format", kind, "--json")
+            assert done.code == EXIT_OK, done
+            made = json.loads(done.out)
+            assert made["artifact"].endswith(end)
+            assert len(made["answers"]) == 3
+        refused(
+            bench.lepton("predict", name, "images.npy", "--format", "coreml"),
+            ("has no coreml artifact; it has onnx, litert",),
+        )
+        file = "runs/tiny/artifacts/litert/int8.tflite"
+        done = bench.lepton("predict", file, "images.npy", "--format", "litert")
+        refused(done, ("is one file; drop --format",))
+
+    def test_a_litert_file_is_explained_by_its_layers(self, ran: tuple[Bench, Done]) -> None:
+        bench, _ = ran
+        done = bench.lepton("explain", "runs/tiny/artifacts/litert/int8.tflite")
+        refused(done, ("is a LiteRT file, of which layers alone are explained; add --layers",))
+        done = bench.lepton("explain", "runs/tiny", "--layers")
+        refused(done, (r"name a candidate: runs/tiny:baseline, runs/tiny:int8$",))
+
+    def test_one_array_is_the_only_input(self, ran: tuple[Bench, Done]) -> None:
+        bench, _ = ran
+        np.save(bench.folder / "raw.npy", splits()["evaluation"][0])
+        file = "runs/tiny/artifacts/litert/int8.tflite"
+        more = ("--layers", "--data", "raw.npy", "--json")
+        done = bench.lepton("explain", file, *more)
+        assert done.code == EXIT_OK, done
+        assert json.loads(done.out)["samples"] > 0
+        (bench.folder / "none.npy").write_bytes(b"")
+        done = bench.lepton("explain", file, "--layers", "--data", "none.npy")
+        refused(done, (r"none.npy: not an .npz",))
+
+    def test_the_report_names_the_format(self, ran: tuple[Bench, Done]) -> None:
+        report = (ran[0].folder / "runs" / "tiny" / "report.md").read_text()
+        for kind in ("litert", "onnx"):
+            assert f"| int8 ({kind}) |  | parity | PASS |" in report
+        assert "## Samples: int8 (" in report or "## Samples" not in report
+
     def test_a_report_is_drawn_again(self, ran: tuple[Bench, Done]) -> None:
         bench, _ = ran
         done = bench.lepton("report", "runs/tiny")
         assert done.code == EXIT_OK, done
+
+
+class TestNarrowed:
+    def test_the_baseline_keeps_its_weights(self, narrowed: tuple[Bench, Done]) -> None:
+        result = narrowed[0].result("narrow")
+        held = {(each["candidate"], each["format"]): each for each in result["artifacts"]}
+        plain, small = held["baseline", "litert"], held["narrow", "litert"]
+        assert small["bytes"] < plain["bytes"]
+        assert "DEQUANTIZE" in small["operators"]
+        assert "DEQUANTIZE" not in plain["operators"]
+        assert held["baseline", "onnx"]["sha256"] == held["narrow", "onnx"]["sha256"]
+
+    def test_all_samples_are_verified_evaluated_and_timed(
+        self, narrowed: tuple[Bench, Done]
+    ) -> None:
+        result = narrowed[0].result("narrow")
+        count = len(splits()["evaluation"][0])
+        assert {each["samples"] for each in result["scores"]} == {count}
+        strict = [
+            each
+            for each in result["parities"]
+            if (each["candidate"], each["format"]) == ("baseline", "litert")
+        ]
+        assert {each["metric"] for each in strict} == {METRIC}
+        assert all(each["value"] <= each["limit"] for each in strict)
+        assert all(each["status"] == "measured" for each in result["profiles"])
+        scores = {(each["candidate"], each["format"]): each["value"] for each in result["scores"]}
+        assert scores["baseline", "onnx"] == scores["baseline", "litert"]
+
+    def test_what_changes_nothing_is_noted(self, narrowed: tuple[Bench, Done]) -> None:
+        notes = narrowed[0].result("narrow")["notes"]
+        assert any(each.startswith("no target takes onnx files") for each in notes)
+        assert any(
+            each.startswith("int8, litert: `weights: int8` changes nothing") for each in notes
+        )
+        assert not any(each.startswith(("narrow, litert", "baseline, litert")) for each in notes)
 
 
 class TestRefusals:
@@ -142,5 +237,6 @@ class TestRefusals:
         done = bench.lepton("run", bench.recipe(recipe, "odd", **BOTH))
         assert done.code == 2, done
         assert "odd/one" in done.err
+        assert re.search(r"odd.yaml:\d+: exports\[1\]: ", done.err), done
         assert "Det" in done.err
         assert "Traceback" not in done.err

@@ -14,7 +14,7 @@ from tests.bench import Bench, finish
 
 ROOT = Path(__file__).parents[2]
 RECIPES = sorted(ROOT.glob("recipes/*.yaml"))
-SHIPS = ("digits-cnn",)
+SHIPS = ("digits-cnn", "digits-transfer")
 """Those whose data comes with a package."""
 LONG = 1500.0
 """Seconds: some train, and one searches over a network of 385 million multiply-accumulates."""
@@ -36,14 +36,14 @@ def test_it_is_told_in_the_table_of_results(path: Path) -> None:
 
 
 def test_every_technique_is_in_one_of_them() -> None:
-    from lepton_compress.recipe import read
+    from lepton_compress.recipe import StepUse, read
     from lepton_compress.registry import names
 
     used = {
-        step.name
+        use.name
         for path in RECIPES
-        for steps in read(path).recipe.variants.values()
-        for step in steps
+        for _, use in read(path).recipe.uses()
+        if isinstance(use, StepUse)
     }
     assert set(names("step")) - used == set()
 

@@ -19,7 +19,7 @@ import psutil
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from lepton_compress.artifacts import Profile, Progress
+from lepton_compress.artifacts import QUANTILES, Profile, Progress
 from lepton_compress.profile import lanes as module
 from lepton_compress.profile import measure as measure_module
 from lepton_compress.profile.lanes import Subject
@@ -217,6 +217,14 @@ def test_a_profile_says_how_it_was_measured(small: Path) -> None:
     assert profile.cold_start > profile.latency["p50"]
     assert profile.peak_memory is not None
     assert profile.peak_memory > 0
+
+
+def test_the_whole_distribution_of_the_calls_is_told(small: Path) -> None:
+    (made,) = profiles([Subject("baseline", "onnx", small)], rounds=6).values()
+    assert len(made.quantiles) == len(QUANTILES)
+    assert list(made.quantiles) == sorted(made.quantiles)
+    assert 0 < made.quantiles[0] < made.quantiles[-1]
+    assert made.quantiles[QUANTILES.index(0.5)] == pytest.approx(made.latency["p50"])
 
 
 def test_percentiles_without_enough_samples_are_absent(

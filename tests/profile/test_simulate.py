@@ -24,6 +24,8 @@ FITS = {
     "int8": Fit("tool 1", seconds=5e-4, ram=300, flash=1000, operators=5),
 }
 
+U55 = {"accelerator": "ethos-u55-128"}
+
 
 def run(
     monkeypatch: pytest.MonkeyPatch, fits: dict[str, Any], target: TargetSpec | None = None
@@ -44,7 +46,7 @@ def run(
         registry, "get", lambda *asked: plugin if asked == ("runtime", "ethos-u") else get(*asked)
     )
     subjects = [Subject(name, "litert", Path(f"{name}.tflite")) for name in fits]
-    where = target or from_target({"runtime": "ethos-u", "name": "npu"})
+    where = target or from_target({"runtime": "ethos-u", "name": "npu", "options": U55})
     return simulate(subjects, baseline="baseline", target=where, observer=Silent())
 
 
@@ -77,7 +79,7 @@ def test_an_unknown_time_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_limit_of_the_target_fails_with_the_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     limits = {"ram": "500 B", "flash": "3000 B"}
-    target = from_target({"runtime": "ethos-u", "name": "npu", "limits": limits})
+    target = from_target({"runtime": "ethos-u", "name": "npu", "limits": limits, "options": U55})
     base, int8 = run(monkeypatch, FITS, target)
     assert base.status == "failed"
     assert base.reason == (

@@ -22,9 +22,11 @@ pytest.importorskip("ethosu.vela", reason="the extra `ethos-u` is not installed"
 pytest.importorskip("ai_edge_litert", reason="ai-edge-litert writes the models of these tests")
 from tests import litert_models
 
+USUAL: dict[str, Any] = {"accelerator": "ethos-u55-128"}
+
 
 def fit(path: Path, **options: Any) -> Any:
-    return registry.get("runtime", "ethos-u").call(path, EthosU(**options))
+    return registry.get("runtime", "ethos-u").call(path, EthosU(**USUAL | options))
 
 
 def test_an_integer_model_runs_on_the_accelerator(tmp_path: Path) -> None:
@@ -136,8 +138,8 @@ def test_a_model_that_vela_refuses_says_why(
 class TestConfigurations:
     def wrong(self, **options: Any) -> str:
         with pytest.raises(ValidationError) as caught:
-            EthosU(**options)
-        (found,) = explain(caught.value, EthosU, options)
+            EthosU(**USUAL | options)
+        (found,) = explain(caught.value, EthosU, USUAL | options)
         return f"{found.key[0]}: {found.problem}; {found.mend}"
 
     def test_one_of_another_family_is_refused(self) -> None:
@@ -243,5 +245,5 @@ def test_without_the_extra_it_says_which(tmp_path: Path, monkeypatch: pytest.Mon
     with pytest.raises(MissingExtraError, match=r"pip install 'lepton-compress\[ethos-u\]'"):
         fit(path)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    (said,) = ethos_u._requires(EthosU(), ())
+    (said,) = ethos_u._requires(EthosU(**USUAL), ())
     assert said.endswith("is not installed; pip install 'lepton-compress[ethos-u]'")

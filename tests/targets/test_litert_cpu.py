@@ -81,12 +81,28 @@ class TestBorders:
 
     def test_a_file_for_more_samples_takes_them_together(self, tmp_path: Path) -> None:
         made = runner(written(net(3), tmp_path, batch=4))
-        images = data(3).inputs["x"][:8]
-        np.testing.assert_allclose(
-            made.run({"x": images})[0], call(net(3), {"x": images})["y"], atol=1e-5
-        )
-        with pytest.raises(InputError, match="shape"):
-            made.run({"x": images[:3]})
+        images = data(3).inputs["x"]
+        assert made.inputs[0].shape == ("batch", 3, 6, 5)
+        for count in (8, 3, 6, 1):  # the last call is filled up, and what fills it is dropped
+            (given,) = made.run({"x": images[:count]})
+            wanted = call(net(3), {"x": images[:count]})["y"]
+            np.testing.assert_allclose(given, wanted, atol=1e-5)
+        with pytest.raises(InputError, match="no samples"):
+            made.run({"x": images[:0]})
+
+    def test_calls_are_filled_up_beside_signatures(self, tmp_path: Path) -> None:
+        made = runner(written(net(3), tmp_path, batch=4, signatures=[3]))
+        images = data(3).inputs["x"]
+        for count in (2, 3, 4, 7):
+            (given,) = made.run({"x": images[:count]})
+            wanted = call(net(3), {"x": images[:count]})["y"]
+            np.testing.assert_allclose(given, wanted, atol=1e-5)
+
+    def test_a_step_model_for_more_streams_is_filled_up(self, tmp_path: Path) -> None:
+        model, feeds = gru(), {"x": np.random.default_rng(0).normal(size=(5, 5, 3)).astype("f")}
+        made = runner(written(model, tmp_path, batch=4, recurrent="step"))
+        (given,) = made.run(feeds)
+        np.testing.assert_allclose(given, call(model, feeds)["y"], atol=1e-5)
 
     @pytest.mark.parametrize("borders", ["float32", "int8"])
     def test_signatures_take_batches_of_their_own(
@@ -118,6 +134,11 @@ class TestBorders:
 
 
 class TestRefusals:
+    def test_an_empty_file(self, tmp_path: Path) -> None:
+        (tmp_path / "none.tflite").write_bytes(b"")
+        with pytest.raises(InputError, match=r"none\.tflite: is empty"):
+            runner(tmp_path / "none.tflite")
+
     def test_inputs_must_be_those_of_the_file(self, float_file: Path) -> None:
         images = data(3).inputs["x"]
         for feeds, said in (

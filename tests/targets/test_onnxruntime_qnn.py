@@ -99,7 +99,7 @@ def test_without_the_provider_the_extra_is_named(
 
     monkeypatch.setattr("importlib.metadata.version", version)
     with pytest.raises(MissingExtraError, match=r"lepton-compress\[hexagon\]"):
-        hexagon.fit(onnx_models.network(tmp_path / "net.onnx"), OnnxruntimeQnn())
+        hexagon.fit(onnx_models.network(tmp_path / "net.onnx"), OnnxruntimeQnn(architecture="v73"))
 
 
 class TestFit:
@@ -110,7 +110,9 @@ class TestFit:
         pytest.importorskip("onnxruntime_qnn", reason="the extra `hexagon` is not installed")
 
     def fit(self, path: Path, **options: Any) -> Any:
-        return registry.get("runtime", "onnxruntime-qnn").call(path, OnnxruntimeQnn(**options))
+        return registry.get("runtime", "onnxruntime-qnn").call(
+            path, OnnxruntimeQnn(**{"architecture": "v73", **options})
+        )
 
     def exported(self, folder: Path, **options: Any) -> Path:
         exporter = registry.get("exporter", "onnx")

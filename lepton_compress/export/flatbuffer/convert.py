@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +36,7 @@ from lepton_compress.export.flatbuffer.graph import Graph, Node, refuse
 from lepton_compress.export.flatbuffer.origins import Origins
 from lepton_compress.export.flatbuffer.rewrite import rewrite
 from lepton_compress.export.flatbuffer.trace import trace
+from lepton_compress.export.flatbuffer.weights import LEAST
 from lepton_compress.export.places import places
 from lepton_compress.layers import Layers
 
@@ -88,7 +89,18 @@ def convert(model: Model, params: Litert) -> tuple[bytes, Layers]:
         signatures.append(part.signature(len(subgraphs), "" if part is main else f"batch_{batch}"))
         subgraphs += part.converter.subgraphs
     packed = pack(subgraphs, signatures, about)
-    return packed, main.origins.layers(tensors, places(model.value))
+    held = main.origins.layers(tensors, places(model.value))
+    return packed, replace(held, notes=tuple(_idle(main, params)))
+
+
+def _idle(main: _Part, params: Litert) -> Iterator[str]:
+    """What was asked and changes nothing."""
+    slots = (*main.inputs.values(), *main.outputs.values())
+    if params.borders == "int8" and not any(each.scale is not None for each in slots):
+        yield "`borders: int8` changes nothing: no step has quantised its inputs and outputs"
+    if params.narrows and not main.converter.narrows:
+        least = "" if params.weights == "float16" else f" of {LEAST:,} numbers or more"
+        yield f"`weights: {params.weights}` changes nothing: it has no float weights{least}"
 
 
 @dataclass(frozen=True)

@@ -69,6 +69,7 @@ class Converter:
         self.subgraph = self.subgraphs[0]
         self.slots: dict[str, Slot] = {}
         self.absorbed: set[str] = set()
+        self.narrows = False  # whether weights are rounded that are float in the graph
         self._cache: dict[tuple[Any, ...], int] = {}
 
     @contextlib.contextmanager

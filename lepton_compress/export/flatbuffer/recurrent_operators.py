@@ -177,6 +177,7 @@ def _gate(converter: Converter, name: str, *, large: bool) -> int:
     array = converter.graph.constants[name]
     float_so_far = name not in converter.graph.quantized and name not in converter.graph.halves
     if converter.params.weights == "dynamic" and float_so_far and large:
+        converter.narrows = True
         return _one_scale(converter, array)
     return float_weight(converter, name, lambda each: each, channel=0, axis=0, hybrid=False)
 

@@ -61,6 +61,7 @@ def float_weight(
             direct = hybrid and name in converter.graph.hybrid
             return stored(converter, arrange(integers), scale, direct=direct)
     array = arrange(converter.graph.constants[name])
+    converter.narrows |= kind == "float16" or (kind != "float32" and array.size >= LEAST)
     if kind == "float16" or name in converter.graph.halves:
         return half(converter, array)
     if kind in ("dynamic", "int8") and array.size >= LEAST:
