@@ -25,8 +25,8 @@ _BY_TYPE = {
     "TRANSPOSE": "export with channels last, or move the axes on the host",
 }
 _MIXED = {
-    "MEAN": "`quantize` leaves a mean in float where what it takes is: write it as a global average "
-    "pooling behind a quantised layer, or do what is before it on the host",
+    "MEAN": "`quantize` leaves a mean in float where what it takes is: write it as a global "
+    "average pooling behind a quantised layer, or do what is before it on the host",
     **dict.fromkeys(
         ("QUANTIZE", "DEQUANTIZE"), "it goes when its neighbour that computes in float is quantised"
     ),
