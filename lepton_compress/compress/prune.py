@@ -39,9 +39,8 @@ class Prune(Params):
     ratio: Percent | None = Field(None, description="Remove this share of each layer's channels.")
     scope: Literal["global", "local"] = Field(
         "global",
-        description="`global`: layers compete, by importance (of weights and activations relative to their "
-        "layer's mean); "
-        "`local`: every layer gives the same share.",
+        description="`global`: layers compete, by importance (of weights and activations relative "
+        "to their layer's mean); `local`: every layer gives the same share.",
     )
     importance: Literal["l1", "l2", "batch_norm", "taylor", "activation"] = Field(
         "l2",
