@@ -169,6 +169,9 @@ class Place:
     threads: int
 
 
+Remember = Callable[[str, Mapping[str, Json], Callable[[], Json]], Json]
+
+
 @dataclass(frozen=True)
 class StepContext:
     """What a step may use beside the model and its parameters.
@@ -186,6 +189,9 @@ class StepContext:
             graph; raises InputError where it cannot be exported.
         scratch: where a step that works on large graphs writes the files of their tensors.
         untimed: names of the recipe's other targets, which run no graph on this machine.
+        metric_mark: changes when the metric does.
+        remember: keeps a JSON value for the next run by a label and what determines it beside the
+            model; made by `remembered`.
         multiple: of widths, what leaves nothing idle on any of the recipe's targets.
     """
 
@@ -201,6 +207,12 @@ class StepContext:
     scratch: Path | None = None
     untimed: tuple[str, ...] = ()
     multiple: int = 8
+    remember: Remember | None = None
+    metric_mark: str = ""
+
+    def remembered(self, label: str, about: Mapping[str, Json], build: Callable[[], Json]) -> Json:
+        """A JSON value that `build` gives, or has given before for the same model and `about`."""
+        return self.remember(label, about, build) if self.remember else build()
 
 
 @dataclass(frozen=True)

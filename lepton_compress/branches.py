@@ -14,7 +14,7 @@ import json
 import logging
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -117,7 +117,7 @@ def _stepped(job: Job, node: Node, step: StepUse, place: tuple[str | int, ...]) 
         threads=job.recipe.threads,
         # Steps choose by it, and sums differ in their last bits from one to the next.
         processor=[cpu()["machine"], cpu()["extensions"]],
-        **(_measured_by(job) if plugin.measures else {}),
+        **(_measured_by(job) if plugin.measures and step.bound().measured else {}),
         **({"multiple": multiple(job)} if step.bound().aligns else {}),
         **lowering,
     )
@@ -209,6 +209,42 @@ class Branches:
         parent = None if name == BASELINE else BASELINE
         return Candidate(name, node.key, parent, tuple(records), about["parameters"], about["macs"])
 
+    def context(self, node: Node, user: Callable[..., Any]) -> StepContext:
+        """What a step on the model at a node may use.
+
+        Args:
+            user: the step's function; what it remembers depends on its code.
+        """
+
+        def remember(label: str, about: Mapping[str, Any], build: Callable[[], Any]) -> Any:
+            mark = key(
+                label,
+                parent=node.key,
+                code=code_digest(user),
+                data=self.job.data.fingerprint,
+                model=self.job.origin.fingerprint,
+                seed=self.job.recipe.seed,
+                processor=cpu(),
+                about=about,
+            )
+            return self.store.make(mark, label, lambda _: {"value": build()}).details["value"]
+
+        return StepContext(
+            data=self.job.data,
+            original=self.job.origin.build,
+            seed=self.job.recipe.seed,
+            threads=self.job.recipe.threads,
+            observer=self.observer,
+            targets=places(self.job),
+            metric=self.job.first_metric if self.job.metrics else None,
+            folder=self.job.source.folder,
+            lower=lambda model: self._lower(model).model,
+            untimed=_untimed(self.job),
+            multiple=multiple(self.job),
+            remember=remember,
+            metric_mark=self.job.metrics[0].mark + self.job.around.mark if self.job.metrics else "",
+        )
+
     def _build(self, node: Node, folder: Path) -> dict[str, Any]:
         parent = node.parent
         if parent is None:
@@ -217,7 +253,7 @@ class Branches:
         start = time.perf_counter()
         with self.observer.work(node.title):
             outcome = (
-                self._step(node.step, node.place, before, folder)
+                self._step(node.step, node.place, before, folder, parent)
                 if node.step
                 else self._lower(before)
             )
@@ -256,23 +292,15 @@ class Branches:
         return forms.load(folder, self.job.origin.build)
 
     def _step(
-        self, step: StepUse, place: tuple[str | int, ...], before: Model, folder: Path
+        self,
+        step: StepUse,
+        place: tuple[str | int, ...],
+        before: Model,
+        folder: Path,
+        parent: Node,
     ) -> StepOutcome:
         plugin = registry.get("step", step.name)
-        context = StepContext(
-            data=self.job.data,
-            original=self.job.origin.build,
-            seed=self.job.recipe.seed,
-            threads=self.job.recipe.threads,
-            observer=self.observer,
-            targets=places(self.job),
-            metric=self.job.first_metric if self.job.metrics else None,
-            folder=self.job.source.folder,
-            lower=lambda model: self._lower(model).model,
-            scratch=folder,
-            untimed=_untimed(self.job),
-            multiple=multiple(self.job),
-        )
+        context = dataclasses.replace(self.context(parent, plugin.function), scratch=folder)
         where = self.job.source.where(*place)
         if before.folder is not None and not plugin.streams:
             raise InputError(

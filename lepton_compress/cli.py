@@ -20,6 +20,7 @@ from lepton_compress.commands import caching, looking, naming
 from lepton_compress.gate_command import gating
 from lepton_compress.options import WORKSPACE, AsJson, RecipePath, TrustPickle, Workspace
 from lepton_compress.reporting import reporting
+from lepton_compress.sensitivity_command import sensing
 
 app = typer.Typer(
     name="lepton-compress",
@@ -133,6 +134,7 @@ app.add_typer(looking)
 app.add_typer(gating)
 app.add_typer(asking)
 app.add_typer(reporting)
+app.add_typer(sensing)
 app.add_typer(naming, name="plugins")
 app.add_typer(caching, name="cache")
 app.add_typer(targeting, name="targets")

@@ -171,7 +171,11 @@ def check_forms(source: Source) -> None:
                         mend="drop one of the two",
                     )
                 )
-            if plugin.measures and (away := _measures_away(source.recipe, step)):
+            if (
+                plugin.measures
+                and step.bound().measured
+                and (away := _measures_away(source.recipe, step))
+            ):
                 findings.append(
                     RecipeError(
                         f"{step.name} measures on this machine, but {away} is on another",

@@ -428,3 +428,45 @@ class Written:
     path: Path
     draft: Draft
     next: str
+
+
+@dataclass(frozen=True)
+class GroupSensitivity:
+    """What pruning one group alone loses.
+
+    Attributes:
+        layer: that makes its channels.
+        width: how many there are.
+        widths: that were tried, widest first.
+        drops: what each loses, in what `Sensitivities.judged_by` names; positive is worse.
+    """
+
+    layer: str
+    width: int
+    widths: tuple[int, ...]
+    drops: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Sensitivities:
+    """How much each group of a model matters.
+
+    Attributes:
+        variant: whose steps before `prune` were carried out; empty for the model as it is.
+        metric: the recipe's name of what was evaluated.
+        judged_by: what a drop is of.
+        judged_on: which samples, never those of the evaluation split.
+        reached: what the whole model reaches in the metric; None where the samples have no labels.
+        share: whether drops are read in per cent.
+        notes: on groups that cannot be pruned.
+    """
+
+    recipe: str
+    variant: str
+    metric: str
+    judged_by: str
+    judged_on: str
+    reached: float | None
+    share: bool
+    groups: tuple[GroupSensitivity, ...]
+    notes: tuple[str, ...] = ()

@@ -86,6 +86,11 @@ class Params(BaseModel):
         return ()
 
     @property
+    def measured(self) -> bool:
+        """Whether a step that is declared with `measures` does so with these parameters."""
+        return True
+
+    @property
     def aligns(self) -> bool:
         """Whether a step with these parameters makes layers as wide as the targets like it."""
         return False
@@ -106,7 +111,8 @@ class Plugin:
         params: the pydantic model of its parameters.
         function: what it does; its signature belongs to its kind.
         form: for steps, the form of model it works on ("module" or "graph").
-        measures: for steps, whether the result depends on the targets and the first metric.
+        measures: for steps, whether the result depends on the targets and the first metric, where
+            `Params.measured` says so.
         requires: `requires(params, target_names)` yields reasons why the step or runtime cannot
             run, before anything is computed.
         origin: "built-in", or the distribution that brought it.

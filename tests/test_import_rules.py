@@ -95,11 +95,13 @@ COMPOSERS = ["job", "branches", "keys", "plan", "requirements", "plugins", "doct
 COMPOSERS += ["compare", "joined", "tracking"]
 COMPOSERS += ["devices", "measuring"]
 COMPOSERS += ["target_pages"]
+COMPOSERS += ["sensing"]
 COMPOSERS += ["scaffold", "behaving", "verifying", "predicting", "pipeline", "library"]
 COMPOSERS += ["remeasure", "judging", "__init__"]
 """They put the stages together. Each may import every stage, and the composers before it."""
 
 TERMINAL = ["boundary", "options", "gate_command", "asking", "commands", "reporting", "aiming"]
+TERMINAL += ["sensitivity_command"]
 TERMINAL += ["cli"]
 """The command line. It may import everything; nothing else may import it."""
 
@@ -127,7 +129,16 @@ IMPLEMENTATIONS = {
     "preprocess.pixels": {"numpy"},
     "preprocess.probabilities": {"numpy", "scipy"},
     "preprocess.surrounded": {"onnx"},
+    "report.sensitivity_figure": {"matplotlib", "numpy"},
     "compress.channels": {"torch"},
+    "compress.latency_fit": {"numpy", "scipy"},
+    "compress.latency_table": {"numpy", "onnx"},
+    "compress.layer_graphs": {"numpy", "onnx"},
+    "compress.layer_shapes": {"torch"},
+    "compress.narrowing": {"numpy"},
+    "compress.prune_to_latency": {"numpy"},
+    "compress.pruning": {"numpy"},
+    "compress.pruning_sensitivity": {"numpy"},
     "compress.cutting": {"torch"},
     "compress.heads": {"torch"},
     "compress.importance": {"torch"},

@@ -19,7 +19,6 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from lepton_compress.artifacts import Progress
 from lepton_compress.compress import heads, importance, tracing
 from lepton_compress.compress.cutting import cut
 from lepton_compress.compress.groups import Group, choose
@@ -32,9 +31,7 @@ if TYPE_CHECKING:
 
     Example = Mapping[str, np.ndarray]
 
-__all__ = ["Group", "apply", "choose", "cost", "find_groups", "search"]
-
-_SEARCH_STEPS = 24
+__all__ = ["Group", "apply", "choose", "cost", "find_groups"]
 
 
 def cost(module: nn.Module, example: Example) -> dict[str, int]:
@@ -151,52 +148,6 @@ def _places(groups: Iterable[Group]) -> set[tuple[str, str, int, int]]:
         for places in member.places
         for place in places
     }
-
-
-def search(
-    module: nn.Module,
-    example: Example,
-    groups: Sequence[Group],
-    *,
-    scope: str,
-    round_to: int,
-    measure: str,
-    share: float,
-    progress: Progress,
-) -> dict[str, list[int]]:
-    """The least pruning that brings a cost down to a share of what it was.
-
-    Raises:
-        InputError: even the narrowest model allowed costs more; the reachable share is named.
-    """
-    whole = cost(module, example)[measure]
-
-    def left(ratio: float) -> tuple[float, dict[str, list[int]]]:
-        kept = choose(groups, ratio, scope, round_to)
-        trial = copy.deepcopy(module)
-        apply(trial, example, groups, kept)
-        reached = cost(trial, example)[measure] / whole
-        progress.advance(note=f"{measure} {reached:.2f}x")
-        return reached, kept
-
-    lowest, best = left(1.0)
-    if lowest > share:
-        raise InputError(
-            f"{measure} cannot go below {lowest:.2f}x with round_to={round_to}",
-            where="prune: to",
-            mend="raise the target or lower round_to",
-        )
-    low, high = 0.0, 1.0
-    for _ in range(_SEARCH_STEPS):
-        middle = (low + high) / 2
-        reached, kept = left(middle)
-        if reached <= share:
-            high, best = middle, kept
-        else:
-            low = middle
-        if high - low < 1 / (2 * sum(group.width for group in groups)):
-            break
-    return best
 
 
 def apply(

@@ -7,6 +7,7 @@ a share of the whole net's in the same rounds and the machine's own ups and down
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -24,8 +25,9 @@ if TYPE_CHECKING:
 
     Fed = tuple[onnx.ModelProto, Mapping[str, NDArray[Any]]]
 
-LEVELS = {1: 6, 2: 4, 3: 3, 4: 2}
-"""By how many dimensions vary, the sizes of each at which a layer is measured."""
+SHAPES = 600
+"""Shapes in a table at most, about: all widths of small nets, a few of each layer of large ones."""
+_MOST_SIZES = 16
 _TURN_SECONDS = 0.002
 _WHOLE, _NOTHING = "whole", "nothing"
 Fixed = tuple[str, tuple[tuple[str, Any], ...]]
@@ -84,16 +86,19 @@ def grids(found: Sizes, narrowest: Mapping[str, int], multiple: int) -> dict[str
         narrowest: the widths of the narrowest net.
         multiple: of which sizes between the ends are.
     """
+    pairs = list(zip(found.seen.layers, found.layers(narrowest), strict=True))
     grids: dict[str, list[Any]] = {}
-    least = found.layers(narrowest)
-    for wide, narrow in zip(found.seen.layers, least, strict=True):
-        varying = sum(a != b for a, b in zip(wide.dims, narrow.dims, strict=True))
-        count = LEVELS.get(varying, 2)
-        axes = tuple(
-            Axis(_levels(low, high, count, multiple))
-            for low, high in zip(narrow.dims, wide.dims, strict=True)
-        )
-        grids[_key(wide, axes)] = [wide, axes]
+    for count in range(_MOST_SIZES, 1, -1):
+        grids = {}
+        for wide, narrow in pairs:
+            axes = tuple(
+                Axis(_levels(low, high, count, multiple))
+                for low, high in zip(narrow.dims, wide.dims, strict=True)
+            )
+            grids[_key(wide, axes)] = [wide, axes]
+        shapes = sum(math.prod(len(each.sizes) for each in axes) for _, axes in grids.values())
+        if shapes <= SHAPES:
+            break
     return grids
 
 
@@ -136,8 +141,9 @@ def measure(
 
 def _levels(low: int, high: int, count: int, multiple: int) -> tuple[int, ...]:
     """Sizes from `low` to `high`, those between them multiples."""
-    inner = np.linspace(low, high, count)[1:-1] if high > low else []
-    rounded = {round(each / multiple) * multiple for each in inner}
+    rounded = {
+        round(float(each) / multiple) * multiple for each in np.linspace(low, high, count)[1:-1]
+    }
     return tuple(sorted({low, high} | {each for each in rounded if low < each < high}))
 
 

@@ -69,7 +69,7 @@ def _recurrent(shape: Shape, held: dict[str, Any]) -> tuple[onnx.ModelProto, Fee
     inputs, units = shape.dims
     ways, rows = held["directions"], held["gates"] * units
     direction = "bidirectional" if ways == 2 else "forward"
-    options = {"hidden_size": units, "direction": direction}
+    options: dict[str, Any] = {"hidden_size": units, "direction": direction}
     if shape.kind == "GRU":
         options["linear_before_reset"] = 1
     node = helper.make_node(shape.kind, ["x", "w", "r", "b"], ["y"], **options)

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     Example = Mapping[str, np.ndarray]
 
 aten = torch.ops.aten
+CONVOLUTIONS = ("conv", "depthwise")
+"""Kinds of layers."""
 _FOLDED = {aten.native_batch_norm, aten._native_batch_norm_legit_no_training, aten.cudnn_batch_norm}
 _FOLDED |= {aten._native_batch_norm_legit, aten.batch_norm}
 """What the exporter folds into the layer before it."""
@@ -52,7 +54,7 @@ class Shape:
     def macs(self) -> int:
         """Multiply-accumulates of one call."""
         held = dict(self.fixed)
-        if self.kind in ("conv", "depthwise"):
+        if self.kind in CONVOLUTIONS:
             inner = math.prod(self.dims) // held["groups"] if self.kind == "conv" else self.dims[0]
             return int(inner * math.prod(held["kernel"]) * held["places"])
         if self.kind == "product":
@@ -170,9 +172,9 @@ def _plain_attention() -> Iterator[None]:
         torch.backends.mha.set_fastpath_enabled(before)
 
 
-class _Recorder(TorchDispatchMode):
+class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.seen = Seen()
         self.depth = 0
 

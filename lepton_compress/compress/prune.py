@@ -3,33 +3,16 @@ one and runs faster without any support from the runtime."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Literal, Self
+from collections.abc import Collection
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
 from lepton_compress.artifacts import Model, StepContext, StepOutcome
-from lepton_compress.errors import InputError
+from lepton_compress.compress.pruning_budget import Budget
 from lepton_compress.load.forms import duplicate
-from lepton_compress.registry import Params, plugin
-from lepton_compress.units import Factor, Percent
-
-if TYPE_CHECKING:
-    from lepton_compress.compress.channels import Example, Group
-
-
-class Budget(Params):
-    """What must be left, as a share of what was there."""
-
-    macs: Factor | None = Field(None, description="Multiply-accumulates, for example `0.5x`.")
-    parameters: Factor | None = Field(None, description="Parameters, for example `0.5x`.")
-
-    @model_validator(mode="after")
-    def _one(self) -> Self:
-        given = [each for each in (self.macs, self.parameters) if each is not None]
-        if len(given) != 1 or given[0] >= 1:
-            raise ValueError("give either macs or parameters, below 1x")
-        return self
+from lepton_compress.registry import Params, nearest, plugin
+from lepton_compress.units import Percent
 
 
 class Prune(Params):
@@ -37,10 +20,12 @@ class Prune(Params):
 
     to: Budget | None = Field(None, description="Remove channels until this little is left.")
     ratio: Percent | None = Field(None, description="Remove this share of each layer's channels.")
-    scope: Literal["global", "local"] = Field(
+    scope: Literal["global", "local", "sensitivity"] = Field(
         "global",
         description="`global`: layers compete, by importance (of weights and activations relative "
-        "to their layer's mean); `local`: every layer gives the same share.",
+        "to their layer's mean); `local`: every layer gives the same share; `sensitivity`: each is "
+        "pruned alone first, and those give most that lose least (`lepton-compress sensitivity` "
+        "draws it).",
     )
     importance: Literal["l1", "l2", "batch_norm", "taylor", "activation"] = Field(
         "l2",
@@ -56,6 +41,11 @@ class Prune(Params):
         "the targets like (their `channels_multiple`), or 8.",
     )
     keep: list[str] = Field([], description="Names of layers that must not be pruned.")
+
+    @property
+    def measured(self) -> bool:
+        """Whether the target or the first metric has a say."""
+        return self.scope == "sensitivity" or (self.to is not None and self.to.latency is not None)
 
     @property
     def aligns(self) -> bool:
@@ -74,7 +64,14 @@ class Prune(Params):
         return self
 
 
-@plugin("step", "prune", Prune, form="module")
+def _requires(params: Prune, targets: Collection[str]) -> list[str]:
+    asked = params.to.target if params.to is not None else None
+    if asked is None or asked in targets:
+        return []
+    return [f"to: the recipe has no target {asked!r}; {nearest(asked, list(targets))}"]
+
+
+@plugin("step", "prune", Prune, form="module", requires=_requires, measures=True)
 def prune(model: Model, params: Prune, context: StepContext) -> StepOutcome:
     """Removes whole channels, attention heads and hidden units, the least important ones.
 
@@ -82,7 +79,7 @@ def prune(model: Model, params: Prune, context: StepContext) -> StepOutcome:
     "DepGraph", 2023); a group that cannot be removed without changing the rest stays whole, and a
     note says why.
     """
-    from lepton_compress.compress import channels, exporting, rating
+    from lepton_compress.compress import channels, exporting, pruning, rating
     from lepton_compress.compress.training import deterministic
 
     names = [spec.name for spec in model.inputs]
@@ -93,14 +90,15 @@ def prune(model: Model, params: Prune, context: StepContext) -> StepOutcome:
         groups, notes = channels.find_groups(model.value, example, set(params.keep))
         groups, unrated = rating.rated(model, groups, params.importance, context)
         notes += unrated
-        kept = _choose(model, example, groups, params, round_to, context) if groups else {}
+        chosen = pruning.choose(model, example, groups, round_to, params, context)
         while groups and context.lower is not None:
-            faults = exporting.faults(model, groups, kept, example, context.lower)
+            faults = exporting.faults(model, groups, chosen.kept, example, context.lower)
             if not faults:
                 break
             notes += [f"{layer} is not pruned: {why}" for layer, why in faults.items()]
             groups = [group for group in groups if group.layer not in faults]
-            kept = _choose(model, example, groups, params, round_to, context) if groups else {}
+            chosen = pruning.choose(model, example, groups, round_to, params, context)
+    kept = chosen.kept
     if not groups:
         reason = "no layer has channels that can be removed"
         return StepOutcome(model, changed=False, notes=(reason, *notes))
@@ -116,34 +114,7 @@ def prune(model: Model, params: Prune, context: StepContext) -> StepOutcome:
         "round_to": round_to,
         "channels": {group.layer: [group.width, len(kept[group.layer])] for group in groups},
         "groups": channels.saved(model.value, example, groups, kept),
+        **chosen.statistics,
     }
-    return StepOutcome(pruned, changed=True, statistics=statistics, notes=tuple(notes))
-
-
-def _choose(
-    model: Model,
-    example: Example,
-    groups: Sequence[Group],
-    params: Prune,
-    round_to: int,
-    context: StepContext,
-) -> dict[str, list[int]]:
-    """Layer to the channels that stay."""
-    from lepton_compress.compress import channels
-
-    if params.ratio is not None:
-        return channels.choose(groups, params.ratio, params.scope, round_to)
-    budget = params.to
-    if budget is None:  # excluded by the parameters' own check
-        raise InputError("needs a target", where="prune")
-    with context.observer.work("searching", None) as progress:
-        return channels.search(
-            model.value,
-            example,
-            groups,
-            scope=params.scope,
-            round_to=round_to,
-            measure="macs" if budget.macs is not None else "parameters",
-            share=budget.macs or budget.parameters or 1.0,
-            progress=progress,
-        )
+    said = (*chosen.notes, *notes)
+    return StepOutcome(pruned, changed=True, statistics=statistics, notes=said, unmet=chosen.unmet)

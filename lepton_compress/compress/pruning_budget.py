@@ -19,6 +19,7 @@ MEASURES: Mapping[str, Mapping[str, Fraction]] = {
     "bytes": BYTES,
 }
 """What a budget may be in, and the units of its amounts."""
+EXAMPLES = {"latency": "2 ms", "macs": "20M", "bytes": "150 KB"}
 
 
 @dataclass(frozen=True)
@@ -38,27 +39,32 @@ class Limit:
         return self.amount / whole
 
 
-def _amount(units: Mapping[str, Fraction], example: str) -> Any:
-    """A field that takes `0.5x` or an amount, and keeps it as it was written."""
+def _reader(measure: str) -> BeforeValidator:
+    """Takes `0.5x` or an amount, and keeps it as it was written."""
+    units, example = MEASURES[measure], EXAMPLES[measure]
 
     def read(given: object) -> str:
         text = str(given) if isinstance(given, int) and not isinstance(given, bool) else given
-        value = exact(text, dict(FACTOR | units), f"0.5x' or '{example}")
+        value = exact(text, {**FACTOR, **units}, f"0.5x' or '{example}")
         if value <= 0:
             raise ValueError(f"{given!r} is not above zero")
         if str(text).strip().endswith("x") and value >= 1:
             raise ValueError(f"{given!r} leaves all that is there; give less than 1x")
         return str(text).strip()
 
-    schema = {"anyOf": [{"type": "string", "examples": ["0.5x", example]}]}
-    if "" in units:
-        schema["anyOf"].append({"type": "integer", "minimum": 1})
-    return Annotated[str, BeforeValidator(read), WithJsonSchema(schema)]
+    return BeforeValidator(read)
 
 
-Latency = _amount(SECONDS, "2 ms")
-Count = _amount(COUNT, "20M")
-Bytes = _amount(BYTES, "150 KB")
+def _schema(measure: str) -> WithJsonSchema:
+    kinds: list[dict[str, Any]] = [{"type": "string", "examples": ["0.5x", EXAMPLES[measure]]}]
+    if "" in MEASURES[measure]:
+        kinds.append({"type": "integer", "minimum": 1})
+    return WithJsonSchema({"anyOf": kinds})
+
+
+Latency = Annotated[str, _reader("latency"), _schema("latency")]
+Count = Annotated[str, _reader("macs"), _schema("macs")]
+Bytes = Annotated[str, _reader("bytes"), _schema("bytes")]
 
 
 class Budget(Params):

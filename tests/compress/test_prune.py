@@ -139,7 +139,8 @@ class TestBudget:
 
     def test_out_of_reach_names_what_is_in_reach(self) -> None:
         says = (
-            r"prune: to: macs cannot go below 0\.\d\dx with round_to=8; raise the target or lower"
+            r"prune: to: macs cannot go below 0\.\d\dx \([\d,]+\) with round_to=8; "
+            "raise the target or lower"
         )
         with pytest.raises(InputError, match=says):
             apply("prune", model_of(Plain), to={"macs": "0.01x"})
