@@ -91,6 +91,17 @@ def place(
     return replace(made, results=names)
 
 
+def export(placement: Placement, results: Sequence[str | Path], folder: Path) -> list[Path]:
+    """Write the plans as folders to try; see `deploying.export`.
+
+    Raises:
+        UserError: as there, or a result cannot be read.
+    """
+    from lepton_compress import deploying
+
+    return deploying.export(placement, [read_result(Path(each)) for each in results], folder)
+
+
 def check(file: FleetFile, results: Sequence[RunResult]) -> None:
     """Find out whether the fleet and the results know each other.
 
