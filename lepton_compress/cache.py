@@ -58,6 +58,8 @@ def prune(
         store.sweep()
         for row in chosen:
             store.remove(row.key)
+        if everything:
+            store.forget()
         removed = [row for row in chosen if not _folder(store, row.key).exists()]
     freed = sum(row.bytes for row in removed)
     return Pruned(

@@ -37,8 +37,10 @@ ENDINGS = (".yaml", ".yml")
 OPERATORS = Path(__file__).parent / "targets" / "operators"
 """Names of operators, a file for each format."""
 AS_TOLD: Literal["as the runtime says"] = "as the runtime says"
-DTYPES = ("int4", "int8", "int16", "int32", "int64", "uint4", "uint8", "uint16", "uint32")
-DTYPES += ("float16", "bfloat16", "float32", "float64", "bool")
+DTYPES = (
+    *("int4", "int8", "int16", "int32", "int64", "uint4", "uint8", "uint16", "uint32"),
+    *("float16", "bfloat16", "float32", "float64", "bool"),
+)
 
 _START = "begin with `name: my-device`"
 _beside: contextvars.ContextVar[Path | None] = contextvars.ContextVar("beside", default=None)

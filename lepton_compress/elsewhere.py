@@ -66,9 +66,12 @@ def checked(
 def _agreement(
     artifact: Artifact, file: Path, runtime: str, usual: str, samples: Split
 ) -> tuple[Parity, ...]:
-    runs = [_run(registry.get("runtime", name).function(file, 1)) for name in (runtime, usual)]
+    there, here = (
+        _run(registry.get("runtime", name).function(file, 1)) for name in (runtime, usual)
+    )
     return verify.agree(
-        *runs,
+        there,
+        here,
         samples.named([spec.name for spec in artifact.inputs]),
         candidate=artifact.candidate,
         format=artifact.format,

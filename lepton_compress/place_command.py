@@ -51,6 +51,13 @@ def place(
             help="Draw what is chosen over round trip and bandwidth, .png or .svg (extra `plot`).",
         ),
     ] = None,
+    export: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Write the plans as folders with artifacts and runners, to try them.",
+        ),
+    ] = None,
     simulate: Annotated[
         bool,
         typer.Option(
@@ -90,6 +97,8 @@ def place(
             observer=stage.observer,
         )
         _write(made, html, plot)
+        if export is not None and made.feasible:
+            planning.export(made, list(results or ()), export)
         if as_json:
             stage.out.print(planning.to_json(made), end="", markup=False, highlight=False)
         else:

@@ -74,12 +74,13 @@ def place(
     planner = Planner(file.fleet, held, cuts, seed)
     with told.work("plan"):
         made = planner.place()
-    if sensitivity and made.feasible:
+    if made.feasible and (sensitivity or maps):
         from lepton_compress.place import sensitivity as turning
 
-        made = replace(
-            made, changes=turning.changes(planner, told), maps=turning.maps(planner, told)
-        )
+        if sensitivity:
+            made = replace(made, changes=turning.changes(planner, told))
+        if maps:
+            made = replace(made, maps=turning.maps(planner, told))
     if not made.feasible:
         from lepton_compress.place import relief
 
@@ -88,6 +89,17 @@ def place(
         made = replace(made, simulated=simulation.confirm(planner, seed, told))
     names = tuple(str(each.folder or each.recipe) for each in held)
     return replace(made, results=names)
+
+
+def export(placement: Placement, results: Sequence[str | Path], folder: Path) -> list[Path]:
+    """Write the plans as folders to try; see `deploying.export`.
+
+    Raises:
+        UserError: as there, or a result cannot be read.
+    """
+    from lepton_compress import deploying
+
+    return deploying.export(placement, [read_result(Path(each)) for each in results], folder)
 
 
 def check(file: FleetFile, results: Sequence[RunResult]) -> None:

@@ -170,15 +170,21 @@ class Store:
             self._discard(self._folder(key))
             self._discard(self.unfinished(key))
 
-    def sweep(self, older_than: float = 3600) -> int:
-        """Remove what killed processes left in `tmp`, if `older_than` seconds old, and what is
-        unfinished for `_FORGOTTEN` seconds; their count."""
+    def forget(self, older_than: float = 0.0) -> int:
+        """Remove what is unfinished and has not changed for so many seconds, unless a process is
+        at it just now; their count."""
         removed = 0
         for each in (self.root / "unfinished").glob("*"):
             with contextlib.suppress(Timeout, FileNotFoundError), self._lock(each.name, timeout=0):
-                if time.time() - _last_change(each) > _FORGOTTEN:
+                if time.time() - _last_change(each) >= older_than:
                     shutil.rmtree(each, ignore_errors=True)
                     removed += 1
+        return removed
+
+    def sweep(self, older_than: float = 3600) -> int:
+        """Remove what killed processes left in `tmp`, if `older_than` seconds old, and what is
+        unfinished for `_FORGOTTEN` seconds; their count."""
+        removed = self.forget(_FORGOTTEN)
         for each in (self.root / "tmp").glob("*"):
             # Its maker holds the lock of its key, however long it takes.
             key = each.name.rpartition("-")[0]

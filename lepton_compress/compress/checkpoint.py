@@ -103,7 +103,8 @@ class Checkpoints:
             if about["format"] != FORMAT or hashlib.sha256(data).hexdigest() != about["tensors"]:
                 return None
             self.written = int(about["done"])
-            return State(load(data), about)
+            # Copied into memory that is aligned: the bytes of a generator are read as a struct.
+            return State({name: each.clone() for name, each in load(data).items()}, about)
         except (OSError, ValueError, KeyError, TypeError):
             return None
 

@@ -414,9 +414,10 @@ class Loop:
         whole = self.optimizer.state_dict()
         self.optimizer.load_state_dict({**whole, "state": held})
         generators = parts["generator"]
-        torch.set_rng_state(generators["0"][self.workers.rank])
+        torch.set_rng_state(generators["0"][self.workers.rank].clone())
         if "1" in generators:
-            torch.cuda.set_rng_state(generators["1"][self.workers.rank], self.workers.device)
+            held_rng = generators["1"][self.workers.rank].clone()
+            torch.cuda.set_rng_state(held_rng, self.workers.device)
 
     @torch.no_grad()
     def _put(self, held: dict[str, Tensor]) -> None:

@@ -174,6 +174,11 @@ def _program(part: Part) -> tuple[Path, list[str]]:
     return program, [each.partition(".")[0].replace("_", "-") for each in module.PACKAGES]
 
 
+def inputs_of(part: Part) -> tuple[str, ...]:
+    """Names of what an artifact takes."""
+    return tuple(spec.name for spec in _specs(part)[0])
+
+
 def _specs(part: Part) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
     if not part.path.is_file():
         raise InputError("no such file", where=str(part.path), mend="run the recipe again")

@@ -24,6 +24,14 @@ _BY_TYPE = {
     "BATCH_MATMUL": "make one of the two a constant, as a dense layer has it",
     "TRANSPOSE": "export with channels last, or move the axes on the host",
 }
+_MIXED = {
+    "MEAN": "`quantize` leaves a mean in float where what it takes is: write it as a global "
+    "average pooling behind a quantised layer, or do what is before it on the host",
+    **dict.fromkeys(
+        ("QUANTIZE", "DEQUANTIZE"), "it goes when its neighbour that computes in float is quantised"
+    ),
+}
+"""Of what stays in float though the rest is quantised."""
 _FLOAT = ("float32", "float16", "float64", "hybrid")
 
 
@@ -39,5 +47,5 @@ def remedy(operator: str, reason: str = "", *, edge: bool = False, mixed: bool =
     if edge:
         return _EDGE
     if any(word in reason.lower() for word in _FLOAT):
-        return _LEFT if mixed else QUANTISE
+        return _MIXED.get(operator, _LEFT) if mixed else QUANTISE
     return _BY_TYPE.get(operator, "")

@@ -201,6 +201,7 @@ def apply(step: str, model: Model, data: Dataset | None = None, /, **given: Any)
         data=data or dataset(),
         original=lambda: forms.duplicate(original),
         seed=given.pop("seed", 0),
+        metric=given.pop("metric", None),
         threads=1,
         observer=Silent(),
         lower=(lambda each: lower(each, (data or dataset()).calibration)) if exports else None,

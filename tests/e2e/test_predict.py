@@ -147,7 +147,7 @@ class TestPictures:
         assert lines[1].split()[0] == "bee"
         assert lines[1].split()[1].endswith("%")
         assert lines[4].split()[0] == "dog"
-        assert "ms a call on 1 thread" in lines[-1]
+        assert "ms a sample on 1 thread" in lines[-1]
 
     def test_a_file_needs_nothing_beside_it(self, raw: Bench, tmp_path: Path) -> None:
         alone = tmp_path / "shipped.onnx"

@@ -339,6 +339,9 @@ class Edge:
 def confidence(outputs: dict[str, Any], rule: dict[str, Any]) -> Any:
     """The largest probability of each sample after the temperature, (samples,)."""
     scores = np.asarray(outputs[rule["output"]], dtype=np.float64)
+    scores = scores.reshape(len(scores), -1)
+    if scores.shape[1] == 1:  # the probability of one of two classes
+        scores = np.hstack([1 - scores, scores])
     if rule["scores"] == "probabilities":
         scores = np.log(np.maximum(scores, 1e-30))
     scores = scores / rule["temperature"]

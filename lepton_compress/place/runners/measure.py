@@ -2,9 +2,11 @@
 
     python measure.py samples.npz --rate 20 --requests 1000 --url http://127.0.0.1:8080
 
-Requests arrive as a Poisson process, whether or not earlier ones are answered. A latency runs from
-the arrival that was intended to the answer, so that waiting counts even where this program itself
-is late. The .npz file holds the inputs, and the true classes as `labels` if there are any.
+Requests arrive as a Poisson process, whether or not earlier ones are answered, and a latency runs
+from the arrival to the answer, all waiting included. An arrival is when this program sends the
+request off: how late it was itself is told apart, as `lateness`. The .npz file holds the inputs,
+and the true classes as `labels` if there are any. With `--ping` it tells what an empty request
+takes, there and back: the `round_trip` and `spread` of a fleet file.
 """
 
 from __future__ import annotations
@@ -38,6 +40,7 @@ class Seen:
 
     latency: float
     sample: int
+    late: float = 0.0
     by: str = ""
     right: bool = False
     degraded: bool = False
@@ -67,9 +70,9 @@ class Load:
         """Requests that do not count, one after the other and then a few at once: they load what
         is loaded on use, and open connections."""
         for row in range(count):
-            self.ask(row % self.count, time.perf_counter())
+            self.ask(row % self.count, 0.0)
         with ThreadPoolExecutor(4) as pool:
-            list(pool.map(lambda row: self.ask(row, time.perf_counter()), range(4)))
+            list(pool.map(lambda row: self.ask(row, 0.0), range(4)))
 
     def run(self, rate: float, count: int) -> list[Seen]:
         """So many requests, `rate` of them a second on average; in the order of their arrival."""
@@ -79,8 +82,8 @@ class Load:
         due = time.perf_counter()
         rest = threading.Event()
 
-        def work(place: int, row: int, intended: float) -> None:
-            found[place] = self.ask(row, intended)
+        def work(place: int, row: int, late: float, arrival: float) -> None:
+            found[place] = self.ask(row, late, arrival)
 
         with ThreadPoolExecutor(IN_FLIGHT) as pool:
             for place, row in enumerate(rows):
@@ -88,20 +91,23 @@ class Load:
                 left = due - time.perf_counter()
                 if left > 0:
                     rest.wait(left)
-                pool.submit(work, place, row, due)
+                now = time.perf_counter()
+                pool.submit(work, place, row, now - due, now)
         return [each for each in found if each is not None]
 
-    def ask(self, row: int, intended: float) -> Seen:
-        """One request, which was due at a time of `time.perf_counter`."""
+    def ask(self, row: int, late: float, arrival: float | None = None) -> Seen:
+        """One request; `arrival` is a time of `time.perf_counter`, now by default."""
+        arrival = time.perf_counter() if arrival is None else arrival
         feeds = {name: array[row : row + 1] for name, array in self.inputs.items()}
         try:
             made = self.device.answer(feeds)
         except Exception as error:  # whatever goes wrong belongs to what is measured
             said = f"{type(error).__name__}: {' '.join(str(error).split())}"
-            return Seen(time.perf_counter() - intended, row, problem=said)
+            return Seen(time.perf_counter() - arrival, row, late, problem=said)
         return Seen(
-            time.perf_counter() - intended,
+            time.perf_counter() - arrival,
             row,
+            late,
             made.by,
             self._right(made, row),
             bool(made.degraded),
@@ -139,6 +145,7 @@ def summary(seen: list[Seen], *, labelled: bool) -> dict[str, Any]:
         }
         told["mean_latency"] = float(taken.mean())
         told["share_up"] = told["sent_up"] / len(answered)
+        told["lateness"] = float(np.percentile([each.late for each in seen], 90))
         own = [each.edge for each in answered if each.edge]
         told["edge_seconds"] = float(np.median(own)) if own else None
         if labelled:
@@ -151,6 +158,23 @@ def summary(seen: list[Seen], *, labelled: bool) -> dict[str, Any]:
     return told
 
 
+def ping(device: Any, count: int) -> dict[str, float]:
+    """Mean and standard deviation of an empty request there and back, in seconds.
+
+    Raises:
+        RuntimeError: the cloud is not reached.
+    """
+    taken = []
+    for number in range(count + 1):
+        start = time.perf_counter()
+        told = device.health().get("cloud")
+        if not isinstance(told, dict):
+            raise RuntimeError(f"the cloud does not answer: {told}")  # noqa: TRY004 - no matter of types
+        if number:  # the first one opens the connection
+            taken.append(time.perf_counter() - start)
+    return {"round_trip": float(np.mean(taken)), "spread": float(np.std(taken))}
+
+
 def arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description="Measure this deployment from end to end.")
@@ -160,6 +184,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--url", default="", help="of the cloud, as http://127.0.0.1:8080")
     parser.add_argument("--ca", help="a PEM file with the authority of its certificate")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--ping", type=int, default=0, help="only measure so many empty requests")
     return parser.parse_args()
 
 
@@ -170,6 +195,9 @@ def main() -> int:
     edge = importlib.import_module("edge")
     try:
         with edge.Edge(url=given.url, ca=given.ca) as device:
+            if given.ping:
+                print(json.dumps(ping(device, given.ping), indent=1))
+                return 0
             names = [each["name"] for each in device.about["inputs"]]
             held = edge.samples_of(given.samples, names)
             with np.load(given.samples, allow_pickle=False) as file:
@@ -178,7 +206,7 @@ def main() -> int:
             load = Load(device, held, given.seed)
             load.warm_up()
             seen = load.run(given.rate, given.requests)
-    except (edge.ManifestError, ValueError, OSError) as error:
+    except (edge.ManifestError, ValueError, OSError, RuntimeError) as error:
         log.error("%s", error)
         return 2
     print(json.dumps(summary(seen, labelled=LABELS in held), indent=1))

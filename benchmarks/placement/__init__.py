@@ -1,0 +1,1 @@
+"""Plans against brute force, simulations and real runs."""
