@@ -57,7 +57,8 @@ def _restored(model: Model, folder: Path) -> StepOutcome:
         raise InputError(f"cannot be restored ({said})", where=str(folder), mend=_MEND) from error
     names = [spec.name for spec in model.inputs]
     if [spec.name for spec in made.inputs] != names:
-        raise InputError(f"takes other inputs than {', '.join(names)}", str(folder), _MEND)
+        said = f"takes other inputs than {', '.join(names)}"
+        raise InputError(said, where=str(folder), mend=_MEND)
     changed = made.form != model.form or forms.fingerprint(made) != forms.fingerprint(model)
     notes = tuple(map(str, about.get("notes", ())))
     if not changed:

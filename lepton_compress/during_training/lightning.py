@@ -17,7 +17,7 @@ except ImportError as error:
     ) from error
 
 
-class CompressionCallback(lightning.Callback):
+class CompressionCallback(lightning.Callback):  # type: ignore[misc]
     """Compresses a module that Lightning trains.
 
         callback = CompressionCallback(module="network", data=splits, prune={"ratio": "50 %"})

@@ -40,13 +40,13 @@ def redirect(module: nn.Module, network: nn.Module, names: Sequence[str]) -> Cal
         network.train(module.training)
         return network(**{name: given[name] for name in names if name in given})
 
-    module.forward = forward  # type: ignore[method-assign]
+    module.forward = forward
 
     def release() -> None:
         if before is None:
             vars(module).pop(_FORWARD, None)
         else:
-            module.forward = before  # type: ignore[method-assign]
+            module.forward = before
 
     return release
 

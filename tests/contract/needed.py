@@ -92,7 +92,7 @@ def _session() -> Path:
         with TrainingSession(
             model, data=splits(), updates=2, outputs=("scores",), threads=1, **asked
         ) as session:
-            for rows in torch.from_numpy(splits()["train"][0]).split(8)[:2]:
+            for rows in torch.split(torch.from_numpy(splits()["train"][0]), 8)[:2]:
                 optimizer.zero_grad()
                 model(rows).square().mean().backward()
                 optimizer.step()

@@ -53,7 +53,7 @@ def test_a_tensor_that_the_artifact_does_not_take_is_refused(given: dict[str, An
 
 def test_a_forward_that_was_exchanged_before_comes_back() -> None:
     own = Own()
-    own.forward = lambda x: x - 1  # type: ignore[method-assign, assignment]
+    own.forward = lambda x: x - 1  # type: ignore[method-assign, assignment, misc]
     release = redirect(own, Other(), ["x"])
     assert own(X).tolist() == [10, 10]
     release()
