@@ -67,7 +67,7 @@ def load(seed=3):
     return {"train": split(96), "calibration": split(16), "evaluation": split(32)}
 """
 HERE = (Path(__file__).parents[2],)
-TRAIN: dict[str, Any] = {"finetune": {"epochs": 3}}
+TRAIN: dict[str, Any] = {"finetune": {"epochs": 8, "learning_rate": 0.01, "batch_size": 16}}
 
 
 @pytest.fixture(scope="module")
