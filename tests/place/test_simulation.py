@@ -55,6 +55,6 @@ def test_without_simpy_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> No
     def absent(name: str) -> Any:
         raise ImportError(f"No module named {name!r}")
 
-    monkeypatch.setattr(simulation.importlib, "import_module", absent)
+    monkeypatch.setattr("lepton_compress.place.simulation.importlib.import_module", absent)
     with pytest.raises(MissingExtraError, match=r"pip install 'lepton-compress\[placement\]'"):
         simulation.check()
