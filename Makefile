@@ -26,7 +26,7 @@ docs: $(STAMP)
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --config-settings editable_mode=compat --constraint constraints.txt --editable ".[detection,dev,digits,efficientnet,ethos-u,images,litert,microcontroller,mlflow,openvino,plot,serving,text]"
+	$(BIN)/python -m pip install --quiet --config-settings editable_mode=compat --constraint constraints.txt --editable ".[detection,dev,digits,efficientnet,ethos-u,images,litert,microcontroller,mlflow,openvino,placement,plot,serving,text]"
 	touch $@
 
 results: $(STAMP)

@@ -1,4 +1,4 @@
-"""Write docs/recipe.md and recipes/recipe.schema.json from the recipe's own models.
+"""Write docs/recipe.md, docs/fleet.md and the JSON schemas from the tool's own models.
 
 `python docs/generate.py` writes them; a test checks that they are up to date.
 """
@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import json
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
 
-from lepton_compress import budget, recipe, registry, units
+from lepton_compress import budget, placing, recipe, registry, units
+from lepton_compress.place import fleet
 
 ROOT = Path(__file__).resolve().parent.parent
 HEAD = """# The recipe
@@ -71,14 +72,51 @@ something that could not be measured is NOT_MEASURED, which does not pass either
 
 
 def main() -> None:
-    """Write both files."""
+    """Write them all."""
     (ROOT / "docs" / "recipe.md").write_text(page(), encoding="utf-8")
     (ROOT / "recipes" / "recipe.schema.json").write_text(schema(), encoding="utf-8")
+    for name, text in more().items():
+        (ROOT / "docs" / name).write_text(text, encoding="utf-8")
 
 
 def schema() -> str:
     """The text of recipes/recipe.schema.json."""
     return json.dumps(recipe.json_schema(), indent=1) + "\n"
+
+
+FLEET = """# The fleet file
+
+Where models can run, what lies between, what is to be served and what is asked: the input of
+[`place`](placement.md). Unknown keys are errors. `lepton-compress place --example image` prints a
+commented one to start from. This page is made from the models that check the file; `fleet.schema.json`
+beside it is the same for editors, and `lepton-compress schema --fleet` prints it.
+
+Quantities are written with their unit: `40 ms`, `10 Mbit/s`, `20 KB` (1000 bytes), `0.05/GB`,
+`0.12/h`, `2000/month`, `0.30/kWh`, `2 W`, `2/s`. Prices are in one currency of your choice.
+"""
+FLEET_SECTIONS = (
+    ("sites[]", fleet.Site),
+    ("links[]", fleet.Link),
+    ("workloads[]", fleet.Workload),
+    ("workloads[].demands", fleet.Demands),
+)
+
+
+def more() -> dict[str, str]:
+    """The other files in docs/ that are made from models, by name."""
+    schemas = {"fleet": fleet.json_schema(), "placement": placing.json_schema()}
+    made = {f"{name}.schema.json": json.dumps(s, indent=1) + "\n" for name, s in schemas.items()}
+    return made | {"fleet.md": "\n".join(_fleet()).rstrip() + "\n"}
+
+
+def _fleet() -> Iterator[str]:
+    yield FLEET
+    yield "## Top level\n"
+    yield from _table(fleet.Fleet, skip=[model for _, model in FLEET_SECTIONS])
+    for name, model in FLEET_SECTIONS:
+        yield f"\n## `{name}`\n"
+        yield _doc(model) + "\n"
+        yield from _table(model, skip=[fleet.Demands])
 
 
 def page() -> str:
@@ -121,7 +159,9 @@ def _inner(annotation: Any) -> type[BaseModel] | None:
     return None
 
 
-def _table(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
+def _table(
+    model: type[BaseModel], prefix: str = "", skip: Sequence[type[BaseModel]] = ()
+) -> Iterator[str]:
     whole = model.model_json_schema()
     properties = _properties(whole)
     yield "| key | value | default | meaning |"
@@ -136,8 +176,8 @@ def _table(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
         meaning = (field.description or "").replace("|", "\\|")
         yield f"| `{prefix}{name}` | {_value(about, whole)} | {default} | {meaning} |"
         inner = _inner(field.annotation)
-        if inner is not None and inner not in dict(SECTIONS).values():
-            yield from list(_table(inner, f"{prefix}{name}."))[2:]
+        if inner is not None and inner not in (*dict(SECTIONS).values(), *skip):
+            yield from list(_table(inner, f"{prefix}{name}.", skip))[2:]
 
 
 def _properties(schema: dict[str, Any]) -> dict[str, Any]:
@@ -152,8 +192,13 @@ def _default(value: Any, about: dict[str, Any]) -> str:
     if value is None or value in ({}, [], ""):
         return ""
     if isinstance(value, float) and "examples" in about:  # a quantity in its base unit
-        percent = "%" in about["examples"][0]
-        return f"`{100 * value:g} %`" if percent else f"`{units.show_seconds(value)}`"
+        example = about["examples"][0]
+        unit = example.lstrip("0123456789. ")
+        if unit == "%":
+            return f"`{100 * value:g} %`"
+        if unit == "x" or unit.startswith("/"):
+            return f"`{value:g}{unit}`"
+        return f"`{units.show_seconds(value)}`"
     if isinstance(value, BaseModel):
         return ""
     if isinstance(value, list):

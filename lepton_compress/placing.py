@@ -74,12 +74,13 @@ def place(
     planner = Planner(file.fleet, held, cuts, seed)
     with told.work("plan"):
         made = planner.place()
-    if sensitivity and made.feasible:
+    if made.feasible and (sensitivity or maps):
         from lepton_compress.place import sensitivity as turning
 
-        made = replace(
-            made, changes=turning.changes(planner, told), maps=turning.maps(planner, told)
-        )
+        if sensitivity:
+            made = replace(made, changes=turning.changes(planner, told))
+        if maps:
+            made = replace(made, maps=turning.maps(planner, told))
     if not made.feasible:
         from lepton_compress.place import relief
 

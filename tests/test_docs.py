@@ -39,6 +39,11 @@ def test_schema_file_is_up_to_date(generate: ModuleType) -> None:
     assert held == generate.schema(), "run `make docs`"
 
 
+def test_what_is_made_from_the_fleets_models_is_up_to_date(generate: ModuleType) -> None:
+    for name, text in generate.more().items():
+        assert (ROOT / "docs" / name).read_text() == text, "run `make docs`"
+
+
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_shipped_recipe_names_and_fits_the_schema(path: Path) -> None:
     text = path.read_text()

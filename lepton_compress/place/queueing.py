@@ -4,8 +4,9 @@ Arrivals are a Poisson process: many independent devices. The probability of wai
 the time of those that wait is that of Tijms, van Hoorn and Federgruen, Approximations for the
 steady-state probabilities in the M/G/c queue (Advances in Applied Probability 13, 1981, 186-206):
 while all c servers are busy they work like one that is c times as fast. It is exact for one server
-(Pollaczek and Khinchine) and for exponential service (Erlang). The compound geometric sum in it is
-computed by FFT with exponential tilting (Gruebel and Hermesmeier, ASTIN
+(Pollaczek and Khinchine) and for exponential service (Erlang), and a few per cent off between; of
+calls that vary much more than exponential ones it promises up to a quarter too little. The compound
+geometric sum in it is computed by FFT with exponential tilting (Gruebel and Hermesmeier, ASTIN
 Bulletin 29, 1999, 197-214).
 """
 

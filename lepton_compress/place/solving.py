@@ -112,9 +112,9 @@ class Solver:
             found = self._program(fleet, cases, tight)
             if found is None:
                 return None
-            checked = _checked(fleet, cases, found)
-            if checked is not None:
-                return checked
+            done = checked(fleet, cases, found)
+            if done is not None:
+                return done
             tight *= 0.97
         return None
 
@@ -205,7 +205,7 @@ def _pruned(fleet: Fleet, case: Case) -> list[Option]:
     return found
 
 
-def _checked(fleet: Fleet, cases: Sequence[Case], taken: tuple[Option, ...]) -> Solution | None:
+def checked(fleet: Fleet, cases: Sequence[Case], taken: tuple[Option, ...]) -> Solution | None:
     """With the fewest replicas that meet every demand, if there are so many."""
     users: dict[PoolKey, list[tuple[Case, Option]]] = {}
     for case, option in zip(cases, taken, strict=True):

@@ -93,6 +93,7 @@ def profile(candidate: str, target: str, seconds: float, **changes: Any) -> Prof
     held = quantiles(seconds)
     at = {name: held[QUANTILES.index(share)] for name, share in (("p50", 0.5), ("p90", 0.9))}
     at["p99"] = held[QUANTILES.index(0.99)]
+    beside = {name: 1.25 * value for name, value in at.items()}
     given: dict[str, Any] = {
         "candidate": candidate,
         "format": "onnx",
@@ -107,7 +108,7 @@ def profile(candidate: str, target: str, seconds: float, **changes: Any) -> Prof
         "quantiles": held,
         "peak_memory": 10_000_000,
         "throughput": 1 / seconds,
-        "callers": (Callers(2, 2, 1000, 1.6 / seconds, (1.0, 2.0), at, {}),),
+        "callers": (Callers(2, 2, 1000, 1.6 / seconds, (1.0, 2.0), beside, {}),),
         **changes,
     }
     return Profile(**given)
