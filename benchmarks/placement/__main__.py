@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 
-PARTS = ("link",)
+PARTS = ("link", "plans")
 
 if __name__ == "__main__":
     part = sys.argv[1] if len(sys.argv) > 1 else ""

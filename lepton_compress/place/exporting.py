@@ -2,8 +2,8 @@
 
     deployment.json      all of it in one place
     README.md            how to start both sides
-    edge/                manifest.json, edge.py, measure.py, requirements.txt, the artifact
-    cloud/               manifest.json, cloud.py, requirements.txt, the artifact
+    edge/                manifest.json, requirements.txt, edge.py, uplink.py, measure.py, artifact
+    cloud/               manifest.json, requirements.txt, cloud.py, batching.py, artifact
     link.py              a link to try it across
 
 The programs need nothing of this package. What loads an artifact is the file that every measurement
@@ -96,7 +96,7 @@ def _edge(deployment: Deployment, folder: Path) -> dict[str, Json]:
             "backoff": deployment.backoff,
         }
         packages += _EDGE
-    for name in ("edge.py", "measure.py"):
+    for name in ("edge.py", "uplink.py", "measure.py"):
         shutil.copyfile(RUNNERS / name, folder / name)
     _write_json(folder / MANIFEST, about)
     _requirements(folder, packages)
@@ -132,7 +132,8 @@ def _cloud(deployment: Deployment, part: Part, folder: Path) -> dict[str, Json]:
             "max_body": deployment.max_body,
         },
     }
-    shutil.copyfile(RUNNERS / "cloud.py", folder / "cloud.py")
+    for name in ("cloud.py", "batching.py"):
+        shutil.copyfile(RUNNERS / name, folder / name)
     _write_json(folder / MANIFEST, about)
     _requirements(folder, [*packages, *_CLOUD])
     return about

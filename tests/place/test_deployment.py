@@ -26,6 +26,7 @@ from lepton_compress.targets.onnxruntime_cpu import onnxruntime_cpu
 from tests.place import served
 from tests.place.served import Cloud
 
+PROGRAMS = ("batching", "cloud", "edge", "link", "measure", "uplink")
 KINDS = ("edge", "cloud", "cascade", "split")
 
 
@@ -312,7 +313,7 @@ class TestExport:
 
     def test_the_programs_import_nothing_of_this_package(self) -> None:
         files = [each for each in RUNNERS.glob("*.py") if each.stem != "__init__"]
-        assert {each.stem for each in files} == {"cloud", "edge", "measure", "link"}
+        assert {each.stem for each in files} == set(PROGRAMS)
         for file in files:
             nodes = ast.walk(ast.parse(file.read_text(encoding="utf-8")))
             named = [
@@ -333,11 +334,17 @@ class TestExport:
 
         common = {"manifest.json", "requirements.txt", "frames.py", "onnxruntime_session.py"}
         cascade = deployed["cascade"]
-        assert names(cascade / "edge") == common | {"edge.py", "measure.py", "worse.onnx"}
-        assert names(cascade / "cloud") == common | {"cloud.py", "good.onnx"}
+        assert names(cascade / "edge") == common | {
+            "edge.py",
+            "uplink.py",
+            "measure.py",
+            "worse.onnx",
+        }
+        assert names(cascade / "cloud") == common | {"cloud.py", "batching.py", "good.onnx"}
         assert names(cascade) == {"edge", "cloud", "link.py", "README.md", "deployment.json"}
         assert names(deployed["cloud"] / "edge") == {
             "edge.py",
+            "uplink.py",
             "measure.py",
             "manifest.json",
             "requirements.txt",
