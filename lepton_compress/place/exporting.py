@@ -117,7 +117,9 @@ def _cloud(deployment: Deployment, part: Part, folder: Path) -> dict[str, Json]:
     model, packages = _part(part, folder)
     sizes = [each["shape"][0] for each in model["inputs"] if each["shape"]]
     fixed = [size for size in sizes if isinstance(size, int)]
-    single = bool(fixed) or not deployment.stacks
+    outputs = [each["shape"][0] if each["shape"] else 1 for each in model["outputs"]]
+    stacks = deployment.stacks and all(isinstance(size, str) for size in outputs)
+    single = bool(fixed) or not stacks or _mixes(part.path)
     about: dict[str, Json] = {
         "version": VERSION,
         "name": deployment.name,
@@ -137,6 +139,17 @@ def _cloud(deployment: Deployment, part: Part, folder: Path) -> dict[str, Json]:
     _write_json(folder / MANIFEST, about)
     _requirements(folder, [*packages, *_CLOUD])
     return about
+
+
+def _mixes(path: Path) -> bool:
+    """Whether an answer depends on what else is in the batch: dynamic quantisation takes one range
+    for all samples of a call."""
+    import onnx
+
+    if path.suffix != ".onnx":
+        return False
+    graph = onnx.load(path, load_external_data=False).graph
+    return any(node.op_type.startswith("DynamicQuantize") for node in graph.node)
 
 
 def _part(part: Part, folder: Path) -> tuple[dict[str, Json], list[str]]:

@@ -376,6 +376,20 @@ class TestExport:
             export(Deployment(kind, "wrong", **given), tmp_path / "out")
         assert not (tmp_path / "out").exists()
 
+    def test_a_model_that_takes_one_range_for_a_batch_answers_one_at_a_time(
+        self, tmp_path: Path
+    ) -> None:
+        from onnxruntime.quantization import quantize_dynamic
+
+        plain, rounded = served.classifier(tmp_path / "plain.onnx"), tmp_path / "rounded.onnx"
+        quantize_dynamic(plain, rounded)
+        most = {}
+        for path in (plain, rounded):
+            folder = export(Deployment("cloud", "one", cloud=Part(path)), tmp_path / path.stem)
+            most[path.stem] = json.loads((folder / "cloud" / "manifest.json").read_text())
+        assert most["plain"]["serving"]["max_batch"] == 8
+        assert most["rounded"]["serving"]["max_batch"] == 1
+
     def test_what_is_there_is_not_replaced(self, tmp_path: Path) -> None:
         given = served.deployment("edge", tmp_path)
         with pytest.raises(OutputError, match="is there already"):

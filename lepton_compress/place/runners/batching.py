@@ -183,7 +183,10 @@ class Batcher:
             feeds = {name: np.concatenate([each.feeds[name] for each in batch]) for name in feeds}
         with COMPUTED.time():
             made = session.run(feeds)
-        BATCHED.observe(sum(each.samples for each in batch))
+        size = sum(each.samples for each in batch)
+        if len(batch) > 1 and any(not each.ndim or len(each) != size for each in made):
+            raise ValueError("an output has no sample in its first axis: serve with --max-batch 1")
+        BATCHED.observe(size)
         return dict(zip(self.model.outputs, made))  # noqa: B905 - Python 3.9
 
     @staticmethod

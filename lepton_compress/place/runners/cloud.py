@@ -15,6 +15,7 @@ ends TLS.
 from __future__ import annotations
 
 import argparse
+import asyncio
 import contextlib
 import hmac
 import importlib
@@ -97,7 +98,11 @@ class Server:
 
     async def _infer(self, request: Request) -> Response:
         self._allowed(request)
-        body = await self._body(request)
+        try:
+            # Who sends a byte now and then must not hold a connection for ever.
+            body = await asyncio.wait_for(self._body(request), self.patience)
+        except TimeoutError:
+            raise batching.RequestError(408, "the body did not come in time") from None
         RECEIVED.inc(len(body))
         feeds = decode(body)
         samples = self.model.check(feeds, self.most)
