@@ -88,8 +88,8 @@ FLEET = """# The fleet file
 
 Where models can run, what lies between, what is to be served and what is asked: the input of
 [`place`](placement.md). Unknown keys are errors. `lepton-compress place --example image` prints a
-commented one to start from. This page is made from the models that check the file; `fleet.schema.json`
-beside it is the same for editors, and `lepton-compress schema --fleet` prints it.
+commented one to start from. This page is made from the models that check the file;
+`fleet.schema.json` beside it is the same for editors, `lepton-compress schema --fleet` prints it.
 
 Quantities are written with their unit: `40 ms`, `10 Mbit/s`, `20 KB` (1000 bytes), `0.05/GB`,
 `0.12/h`, `2000/month`, `0.30/kWh`, `2 W`, `2/s`. Prices are in one currency of your choice.

@@ -64,6 +64,10 @@ def test_two_results_serve_one_workload_together(tmp_path: Path) -> None:
     assert (plan.edge.result, plan.cloud.result) == ("small", "large")
 
 
+ELSE = ", or say which to estimate it from, as in `estimate_from: {target: server, factor: 3x}`"
+NO_RECIPE = "no result is of a recipe named"
+
+
 def lines(error: RecipeError) -> list[str]:
     return [str(error), *map(str, error.others)]
 
@@ -73,8 +77,7 @@ def lines(error: RecipeError) -> list[str]:
     [
         (
             {"sites__0__target": "devise"},
-            "sites[0].target: no result was profiled on 'devise'; did you mean 'device'?, or say "
-            "which to estimate it from, as in `estimate_from: {target: server, factor: 3x}`",
+            f"sites[0].target: no result was profiled on 'devise'; did you mean 'device'?{ELSE}",
         ),
         (
             {"sites__0__target": "phone", "sites__0__estimate_from": "devise"},
@@ -82,7 +85,7 @@ def lines(error: RecipeError) -> list[str]:
         ),
         (
             {"workloads__0__results": ["image"]},
-            "workloads[0].results[0]: no result is of a recipe named 'image'; did you mean 'images'?",
+            f"workloads[0].results[0]: {NO_RECIPE} 'image'; did you mean 'images'?",
         ),
         (
             {"workloads__0__metric": "acuracy"},

@@ -1,7 +1,7 @@
-"""Are the plans the best there are? `LEPTON_DATA=... python -m benchmarks.placement.plans`
+"""Are the plans the best there are? `LEPTON_DATA=... python -m benchmarks.placement plans`
 
-Two reference models, each with a small variant, are compressed, measured and cut in two; then random
-fleets are planned, and every variant, threshold and cut is tried beside.
+Two reference models, each with a small variant, are compressed, measured and cut in two; then
+random fleets are planned, and every variant, threshold and cut is tried beside.
 
 fleets     the plan's cost (or percentile) over that of the best that trying everything finds: over
            the thresholds that the half they are chosen on allows, and over all
@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -41,7 +42,7 @@ from lepton_compress.report.silent import Silent
 
 RESULTS = Path(__file__).parents[1] / "results"
 HERE = "here"
-SMALL = [{"prune": {"to": {"macs": "0.1x"}}}, {"distil": {"epochs": 1}}]
+SMALL = [{"prune": {"to": {"macs": "0.1x"}, "round_to": 2}}, {"distil": {"epochs": 1}}]
 VARIANTS: dict[str, Any] = {
     "small": SMALL,
     "small-int8": [*SMALL, "quantize"],
@@ -68,7 +69,8 @@ def main() -> None:
     parser.add_argument("--fleets", type=int, default=50, help="Of each pair of models.")
     parser.add_argument("--simulated", type=int, default=6, help="Of these, simulated too.")
     parser.add_argument("--keep", type=Path, help="Folder to keep the runs in, and to find them.")
-    asked = parser.parse_args()
+    given = sys.argv[1:]
+    asked = parser.parse_args(given[1:] if given[:1] == ["plans"] else given)
     with tempfile.TemporaryDirectory() as name:
         folder = asked.keep or Path(name)
         pairs = [
@@ -280,7 +282,7 @@ def _best(fleet: Fleet, pair: Pair, *, every: bool) -> float | None:
     held = finding._MOST, finding._worth
     finding._MOST = 10_000
     if every:
-        finding._worth = lambda made, higher, least: list(made.points)
+        finding._worth = _all
     try:
         planner = Planner(fleet, [pair.result], pair.cuts)
         cases = planner.cases(fleet)
@@ -288,6 +290,10 @@ def _best(fleet: Fleet, pair: Pair, *, every: bool) -> float | None:
         finding._MOST, finding._worth = held
     tried = (checked(fleet, cases, (option,)) for option in cases[0].possible())
     return min((_value(fleet, cases, each) for each in tried if each), default=None)
+
+
+def _all(made: Curve, higher: bool, least: tuple[float, float] | None) -> list[Point]:
+    return list(made.points)
 
 
 def simulated(pair: Pair, count: int) -> list[dict[str, Any]]:
@@ -317,10 +323,10 @@ def simulated(pair: Pair, count: int) -> list[dict[str, Any]]:
 def table(found: dict[str, Any]) -> str:
     """The figures in Markdown."""
     lines = ["# Placement: plans, cascades, discrete events", ""]
+    where = f"{found['environment']['cpu']['name']}, beside a load of {found['load']:.1f}"
     lines += [
-        f"`python -m benchmarks.placement.plans` on {found['environment']['cpu']['name']}, beside a "
-        f"load of {found['load']:.1f}; times of calls are of that machine, and everything behind "
-        "them is computed.",
+        f"`python -m benchmarks.placement plans` on {where}; times of calls are of that machine,",
+        "and everything behind them is computed.",
         "",
         "| models | fleets | plans within 5 % of the best | worst | over all thresholds | worst |",
         "|---|---|---|---|---|---|",
@@ -351,10 +357,11 @@ def table(found: dict[str, Any]) -> str:
                 f"{100 * row['accuracy']:.2f} % |"
             )
     worst = max((row["worst"] for row in found["simulated"]), default=0.0)
+    said = f"Discrete events of {len(found['simulated'])} plans: percentiles at most "
+    said += f"{100 * worst:.1f} % apart from those computed."
     lines += [
         "",
-        f"Discrete events of {len(found['simulated'])} plans: percentiles at most "
-        f"{100 * worst:.1f} % apart from those computed.",
+        said,
     ]
     return "\n".join(lines) + "\n"
 

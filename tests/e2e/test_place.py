@@ -20,7 +20,7 @@ HERE = "onnxruntime-cpu"
 
 
 def plain_fleet(**changes: Any) -> dict[str, Any]:
-    """A fleet of the target that the run has; times of this machine are left out of what is asked."""
+    """A fleet of the target that the run has, with a limit that any machine meets."""
     asked = {"sites__0__target": HERE, "sites__1__target": HERE, **demands(latency="30 s")}
     return values(**{**asked, **changes})
 
@@ -67,9 +67,7 @@ def test_simulated_drawn_and_with_what_would_change(run: Path, cli: Cli) -> None
     (run / "fleet.yaml").write_text(
         yaml.safe_dump(plain_fleet(**demands(latency="30 s", only=["cloud"])))
     )
-    done = cli(
-        *("place", RUN, "--fleet", "fleet.yaml", "--simulate", "--plot", "map.png"), cwd=run
-    )
+    done = cli(*("place", RUN, "--fleet", "fleet.yaml", "--simulate", "--plot", "map.png"), cwd=run)
     assert done.returncode == 0, done.stderr
     assert "simulated see at camera" in done.stdout
     assert (run / "map.png").read_bytes().startswith(b"\x89PNG")
@@ -95,9 +93,7 @@ def test_an_example_to_start_from(run: Path, cli: Cli) -> None:
         (("place", "--example", "video"), "no example 'video'; write image or speech"),
     ],
 )
-def test_bad_usage_is_one_line(
-    run: Path, cli: Cli, arguments: tuple[str, ...], said: str
-) -> None:
+def test_bad_usage_is_one_line(run: Path, cli: Cli, arguments: tuple[str, ...], said: str) -> None:
     done = cli(*arguments, cwd=run)
     assert done.returncode == 2
     assert said in done.stderr

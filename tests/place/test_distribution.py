@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -43,9 +45,9 @@ def test_a_sum_keeps_the_mean_whatever_the_scales() -> None:
     form=st.sampled_from(["gamma", "lognormal", "normal", "uniform"]),
 )
 def test_a_round_trip_has_the_mean_and_spread_asked_for(
-    mean: float, share: float, form: str
+    mean: float, share: float, form: Any
 ) -> None:
-    made = round_trip(mean, mean * share, form)  # type: ignore[arg-type]
+    made = round_trip(mean, mean * share, form)
     assert made.times[0] >= 0
     assert made.mean == pytest.approx(mean, rel=0.02)
     deviation = np.sqrt(made.second_moment - made.mean**2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import pytest
@@ -52,9 +53,6 @@ def test_the_same_seed_gives_the_same_times(images: RunResult) -> None:
 
 
 def test_without_simpy_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    def absent(name: str) -> Any:
-        raise ImportError(f"No module named {name!r}")
-
-    monkeypatch.setattr(simulation.importlib, "import_module", absent)
+    monkeypatch.setitem(sys.modules, "simpy", None)
     with pytest.raises(MissingExtraError, match=r"pip install 'lepton-compress\[placement\]'"):
         simulation.check()
