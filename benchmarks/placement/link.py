@@ -78,7 +78,7 @@ preprocess: {preprocess}
 metrics: [accuracy]
 variants:
   int8: [quantize]
-  small: [prune: {{to: {{macs: 0.1x}}}}, finetune: {{epochs: 1}}, quantize]
+  small: [prune: {{to: {{macs: 0.2x}}}}, finetune: {{epochs: 1}}, quantize]
 targets: [{{name: edge, runtime: onnxruntime-cpu, threads: 1, batch: 1}}]
 gates: {{drop: 100 %}}
 measure: {{cap: 3 s}}
