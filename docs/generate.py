@@ -168,7 +168,8 @@ def _table(
     yield "|---|---|---|---|"
     # What is a model's own stands before what it shares with others.
     fields = sorted(
-        model.model_fields.items(), key=lambda each: each[0] not in vars(model)["__annotations__"]
+        model.model_fields.items(),
+        key=lambda each: each[0] not in vars(model).get("__annotations__", {}),
     )
     for name, field in fields:
         about = properties[name]
