@@ -107,6 +107,8 @@ class Model:
         inputs: what it takes, in order.
         outputs: the names of what it gives, in order.
         folder: of a large graph, where the files lie that its tensors stay in; else None.
+        built: of a module that a step has put in the recipe's place, what builds it, as the `model`
+            of a recipe says it; else None.
     """
 
     form: Form
@@ -114,6 +116,7 @@ class Model:
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[str, ...]
     folder: Path | None = None
+    built: Mapping[str, Json] | None = None
 
     def replace(self, **changes: Any) -> Model:
         """A copy with some fields changed."""
@@ -186,6 +189,8 @@ class StepContext:
             graph; raises InputError where it cannot be exported.
         scratch: where a step that works on large graphs writes the files of their tensors.
         untimed: names of the recipe's other targets, which run no graph on this machine.
+        open: gives another model, one of `Params.models()`, ready for inference and tried on the
+            data; raises InputError where it cannot be used.
     """
 
     data: Dataset
@@ -199,6 +204,7 @@ class StepContext:
     lower: Callable[[Model], Model] | None = None
     scratch: Path | None = None
     untimed: tuple[str, ...] = ()
+    open: Callable[[Mapping[str, Json]], Model] | None = None
 
 
 @dataclass(frozen=True)
@@ -326,6 +332,32 @@ class Score:
     def is_share(self) -> bool:
         """Whether it is read as a share of one, in per cent, as an accuracy is and an error not."""
         return self.higher_is_better and abs(self.value) <= 1
+
+
+@dataclass(frozen=True)
+class Control:
+    """The unpruned model with the same training as a pruned variant, whose score stands beside the
+    variant's so that it is seen what pruning costs.
+
+    Attributes:
+        candidate: the pruned variant.
+        steps: that the control went through.
+        variant: the variant of the recipe that is the control; empty where it was made for this
+            alone.
+        value, interval: its score, as in `Score`.
+        drop: how much worse the pruned variant is than it (positive is worse).
+        drop_interval: 95 % interval of `drop`, paired by sample; None where there is none.
+    """
+
+    candidate: str
+    format: str
+    metric: str
+    steps: tuple[str, ...]
+    variant: str
+    value: float
+    interval: tuple[float, float]
+    drop: float
+    drop_interval: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -696,6 +728,7 @@ class RunResult:
 
     Attributes:
         fronts: the Pareto front of each target.
+        controls: of each pruned variant that was trained, the unpruned model with that training.
         labels: the class of each evaluation sample, in the order of `Score.outcomes`; empty where
             the targets are no classes.
         folder: where the run left its files; not written into them.
@@ -722,6 +755,7 @@ class RunResult:
     coverages: tuple[Coverage, ...] = ()
     fronts: tuple[Front, ...] = ()
     labels: tuple[int, ...] = ()
+    controls: tuple[Control, ...] = ()
     folder: Path | None = None
 
     def artifact(self, candidate: str, format: str = "onnx") -> Artifact:

@@ -95,7 +95,8 @@ class PlannedGate:
 
 @dataclass(frozen=True)
 class Plan:
-    """What running a recipe will do. `samples` counts each split."""
+    """What running a recipe will do. `samples` counts each split; `controls` are the unpruned
+    models beside pruned variants that are trained, named after them."""
 
     recipe: str
     recipe_digest: str
@@ -107,6 +108,7 @@ class Plan:
     gates: tuple[PlannedGate, ...]
     select: str
     require: str
+    controls: tuple[PlannedVariant, ...] = ()
 
 
 @dataclass(frozen=True)

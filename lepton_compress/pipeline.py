@@ -8,6 +8,7 @@
     verify              each artifact against what it was made from        verify.py
     evaluate            the metrics on the artifact, sample by sample      evaluate.py
     behaviours          what changed by sample, class, slice and noise     behaving.py
+    controls            pruned variants beside the unpruned model          controls.py
     profile             latency and memory, beside the baseline            measuring.py, profile/
     judge, select       the gates, and the winner for each target          gate.py
     front               the artifacts that no other one beats              front.py
@@ -31,6 +32,7 @@ from typing import Any
 
 from lepton_compress import (
     branches,
+    controls,
     evaluate,
     front,
     gate,
@@ -110,6 +112,12 @@ def execute(job: Job, store: Store, out: Path | None, observer: Observer) -> Run
     parities = [parity for each in exported for parity in verifying.parities(job, made, each)]
     predictor = Predictor(job, BASELINE, told)
     scores = _evaluate(job, store, exported, predictor)
+
+    def control(name: str, node: Node) -> list[Score]:
+        found = _export(job, made, name, node)
+        return [score for each in found for score in _scores(job, store, each, predictor)]
+
+    beside = controls.compare(job, planned, scores, control)
     measured = gate.Measured(
         baseline=BASELINE,
         candidates=candidates,
@@ -151,6 +159,7 @@ def execute(job: Job, store: Store, out: Path | None, observer: Observer) -> Run
         coverages=tuple(measured.coverages),
         fronts=tuple(_front(target, measured) for target in job.recipe.targets),
         labels=evaluate.labels(job.data.evaluation.targets),
+        controls=beside,
     )
     if out is None:
         return result

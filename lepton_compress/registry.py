@@ -85,6 +85,17 @@ class Params(BaseModel):
         carried out again when their contents change."""
         return ()
 
+    def models(self) -> tuple[dict[str, Any], ...]:
+        """Other models that a step with these parameters takes, each as the `model` of a recipe
+        says one; the step is carried out again when one of them changes."""
+        return ()
+
+    @property
+    def replaces(self) -> bool:
+        """Whether a step with these parameters puts another model in the place of the one that it
+        is given."""
+        return False
+
     @property
     def narrows(self) -> bool:
         """Whether an exporter with these parameters rounds weights that the graph does not."""
@@ -109,6 +120,9 @@ class Plugin:
             and ends in a graph; empty where it is the form that went in.
         quantizes: for steps, whether it takes a float model and leaves a quantised one; two of
             these in one variant are refused before anything is computed.
+        prunes: for steps, whether it takes weights away; a variant that is trained after one stands
+            beside a control without it.
+        trains: for steps, whether it trains the model.
         streams: whether a step on graphs takes large ones, whose tensors stay in files.
         formats: for runtimes, the exporters whose artifacts it loads.
         simulates: for runtimes, whether it tells how an artifact would fare on a device instead of
@@ -130,6 +144,8 @@ class Plugin:
     formats: tuple[str, ...] = ()
     simulates: bool = False
     evaluates: str = ""
+    prunes: bool = False
+    trains: bool = False
 
     @property
     def summary(self) -> str:
@@ -171,6 +187,8 @@ def plugin(
     formats: tuple[str, ...] = (),
     simulates: bool = False,
     evaluates: str = "",
+    prunes: bool = False,
+    trains: bool = False,
 ) -> Callable[[F], F]:
     """Declare a function to be a plug-in. It is registered when its table entry is resolved.
 
@@ -208,6 +226,8 @@ def plugin(
             formats=formats,
             simulates=simulates,
             evaluates=evaluates,
+            prunes=prunes,
+            trains=trains,
         )
         return function
 

@@ -90,7 +90,8 @@ STAGES["explain"].add("targets.frames")
 STAGES["explain"].add("targets.litert_session")
 """What a stage may import beside that: never another stage, only the helper modules named here."""
 
-COMPOSERS = ["job", "branches", "keys", "plan", "requirements", "plugins", "doctor", "cache"]
+COMPOSERS = ["job", "branches", "controls", "keys", "plan", "requirements", "plugins", "doctor"]
+COMPOSERS += ["cache"]
 COMPOSERS += ["compare", "joined", "tracking"]
 COMPOSERS += ["devices", "measuring"]
 COMPOSERS += ["target_pages"]
@@ -135,6 +136,9 @@ IMPLEMENTATIONS = {
     "compress.blocks": {"numpy"},
     "compress.bfloat_graph": {"numpy", "onnx"},
     "compress.calibration": {"numpy", "onnx", "onnxruntime"},
+    "compress.distillation": {"torch"},
+    "compress.hints": {"torch"},
+    "compress.watching": {"torch"},
     "compress.dynamic_int8": {"numpy", "onnx"},
     "compress.clips": {"numpy", "onnx"},
     "compress.equalization": {"numpy"},

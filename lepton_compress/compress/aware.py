@@ -25,6 +25,7 @@ from lepton_compress.compress import (
     trained_graph,
 )
 from lepton_compress.compress.calibration import METHODS, Calibration, calibrate
+from lepton_compress.compress.distillation import distillation
 from lepton_compress.compress.fake_quantization import (
     ActivationRange,
     Layer,
@@ -38,13 +39,7 @@ from lepton_compress.compress.placement import Placement, TracedLayer, place, te
 from lepton_compress.compress.prepare import prepare
 from lepton_compress.compress.quantize import Quantize
 from lepton_compress.compress.traced import Traced, match, trace, varied
-from lepton_compress.compress.training import (
-    Schedule,
-    deterministic,
-    distillation,
-    task_loss,
-    train,
-)
+from lepton_compress.compress.training import Schedule, deterministic, task_loss, train
 from lepton_compress.errors import InputError, PluginError
 from lepton_compress.load.forms import call, duplicate, flatten
 from lepton_compress.provenance import cpu
@@ -159,7 +154,9 @@ def _loss(params: QuantizeAware, context: StepContext) -> tuple[Loss, tuple[str,
                 mend="set distil: true, which needs none",
             )
         return (lambda outputs, _, targets: task_loss(outputs, targets)), ()
-    return distillation(context.original(), params.temperature, params.labels, targets, where=STEP)
+    return distillation(
+        context.original(), params.temperature, params.labels, context.data, where=STEP
+    )
 
 
 def _placement(

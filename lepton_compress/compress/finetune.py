@@ -8,7 +8,7 @@ from lepton_compress.load.forms import duplicate
 from lepton_compress.registry import plugin
 
 
-@plugin("step", "finetune", Training, form="module")
+@plugin("step", "finetune", Training, form="module", trains=True)
 def finetune(model: Model, params: Training, context: StepContext) -> StepOutcome:
     """Trains on the labels of the train split; alone in a variant, the control for the others."""
     from lepton_compress.compress.training import Schedule, deterministic, task_loss, train

@@ -56,7 +56,7 @@ class Prune(Params):
         return self
 
 
-@plugin("step", "prune", Prune, form="module")
+@plugin("step", "prune", Prune, form="module", prunes=True)
 def prune(model: Model, params: Prune, context: StepContext) -> StepOutcome:
     """Removes whole channels, the least important ones by weight magnitude of their group."""
     from lepton_compress.compress import channels

@@ -60,7 +60,15 @@ class QuantizeAware(Training):
     keep: list[str] = Field([], description="Names of nodes to leave in float, as `inspect` shows.")
 
 
-@plugin("step", "quantize_aware", QuantizeAware, form="module", gives="graph", quantizes=True)
+@plugin(
+    "step",
+    "quantize_aware",
+    QuantizeAware,
+    form="module",
+    gives="graph",
+    quantizes=True,
+    trains=True,
+)
 def quantize_aware(model: Model, params: QuantizeAware, context: StepContext) -> StepOutcome:
     """Static int8 by training: the network learns under the rounding that the artifact does.
 

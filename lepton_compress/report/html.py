@@ -112,6 +112,7 @@ def _run(
             for choice in result.chosen
         ],
         "axes": _axes(result, targets),
+        "controls": sections.controls(result),
         "scores": sections.scores(result) if len(metrics) > 1 else None,
         "verdicts": sections.verdicts(result),
         "candidates": [

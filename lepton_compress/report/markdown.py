@@ -32,6 +32,7 @@ def _lines(result: RunResult) -> Iterator[str]:
             yield f"- {where}: **{choice.candidate}**{met}: {choice.reason}"
     for choice in result.chosen:
         yield from _target(result, choice.target)
+    yield from _controls(result)
     yield from _gates(result)
     yield from _samples(result)
     yield from _behaviour(result)
@@ -198,6 +199,16 @@ def _steps(result: RunResult) -> Iterator[str]:
             yield row([candidate.id, record.step, took, "; ".join(said)])
         macs = "unknown" if candidate.macs is None else f"{candidate.macs:,}"
         yield row([candidate.id, "", "", f"{candidate.parameters:,} parameters, {macs} MACs"])
+
+
+def _controls(result: RunResult) -> Iterator[str]:
+    if not result.controls:
+        return
+    yield from ("", "## Beside the unpruned model with the same training", "")
+    yield row(list(table.CONTROLS))
+    yield row(["---"] * len(table.CONTROLS))
+    for cells in table.controls(result):
+        yield row(list(cells))
 
 
 def _gates(result: RunResult) -> Iterator[str]:

@@ -202,6 +202,7 @@ def apply(step: str, model: Model, data: Dataset | None = None, /, **given: Any)
         threads=1,
         observer=Silent(),
         lower=lambda each: lower(each, (data or dataset()).calibration),
+        open=given.pop("open", None),
     )
     before = forms.fingerprint(model)
     outcome: StepOutcome = plugin.function(model, plugin.params(**given), context)
