@@ -29,6 +29,7 @@ GROUP = "lepton_compress.plugins"
 
 BUILTIN: Mapping[tuple[str, str], str] = {
     ("step", "prune"): "lepton_compress.compress.prune:prune",
+    ("step", "sparsify"): "lepton_compress.compress.sparsify:sparsify",
     ("step", "distil"): "lepton_compress.compress.distil:distil",
     ("step", "finetune"): "lepton_compress.compress.finetune:finetune",
     ("step", "equalize"): "lepton_compress.compress.equalize:equalize",

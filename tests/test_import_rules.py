@@ -138,6 +138,8 @@ IMPLEMENTATIONS = {
     "compress.calibration": {"numpy", "onnx", "onnxruntime"},
     "compress.distillation": {"torch"},
     "compress.hints": {"torch"},
+    "compress.masks": {"torch"},
+    "compress.sparsity": {"torch"},
     "compress.watching": {"torch"},
     "compress.dynamic_int8": {"numpy", "onnx"},
     "compress.clips": {"numpy", "onnx"},

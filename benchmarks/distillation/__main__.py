@@ -1,9 +1,10 @@
 """Does a teacher help? `LEPTON_DATA=... python -m benchmarks.distillation [MODEL...]`.
 
-A pruned network is trained on few samples, for as many epochs at the same rate: on the labels alone, and with the original network as teacher, by its
-outputs, its features, its attention and all of them. Three seeds, which draw the samples too; each
-network against the one that the same seed trained on the labels alone, on the same evaluation
-samples. Writes benchmarks/results/distillation.json and .md.
+A pruned network is trained on few samples, for as many epochs at the same rate: on the labels
+alone, and with the original network as teacher, by its outputs, its features, its attention and all
+of them. Three seeds, which draw the samples too; each network against the one that the same seed
+trained on the labels alone, on the same evaluation samples. Writes
+benchmarks/results/distillation.json and .md.
 """
 
 from __future__ import annotations
@@ -133,10 +134,10 @@ def page(found: Mapping[str, Any]) -> str:
         "",
         (
             f"`python -m benchmarks.distillation` with torch {libraries['torch']}. Three "
-            f"quarters of the channels are pruned, and what is left is trained in batches of {training['batch_size']} at "
-            f"{training['learning_rate']:g}, with the defaults of `finetune` and `distil`, and "
-            "three seeds. `gain`: accuracy beside the network that the same seed trained on the "
-            "labels alone, with its 95 % interval over seeds and evaluation samples."
+            f"quarters of the channels are pruned, and what is left is trained in batches of "
+            f"{training['batch_size']} at {training['learning_rate']:g}, with the "
+            "defaults of `finetune` and `distil`, and three seeds. `gain`: accuracy beside the "
+            "network that the same seed trained on the labels alone, with its 95 % interval over seeds and evaluation samples."
         ),
     ]
     for name, about in found["models"].items():

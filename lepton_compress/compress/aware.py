@@ -9,6 +9,7 @@ carry    integers, scales and zero points into the graph, and look whether   tra
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ from torch import nn
 from lepton_compress.artifacts import Model, Split, StepContext, StepOutcome
 from lepton_compress.compress import (
     account,
+    masks,
     processor,
     saturation,
     static_int8,
@@ -93,8 +95,9 @@ def quantize(model: Model, params: QuantizeAware, context: StepContext) -> StepO
         reason = f"the graph has none of {', '.join(_FITTED)} whose weights can be trained"
         left = account.left_in_float(placement.reasons)
         return StepOutcome(model, changed=False, notes=(reason, *left))
-    with deterministic(context.seed, context.threads):
+    with contextlib.ExitStack() as stay, deterministic(context.seed, context.threads):
         network = _build(traced, placement, split, params, bits.value, context)
+        stay.enter_context(masks.held(model.value, traced.tensors))
         trained = train(
             network.graph,
             context.data.train.named(names),

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from lepton_compress.artifacts import Dataset, Model, StepContext, StepOutcome
-from lepton_compress.compress import hints
+from lepton_compress.compress import hints, masks
 from lepton_compress.compress.params import Training
 from lepton_compress.compress.training import Schedule, deterministic, task_loss, train
 from lepton_compress.compress.watching import fed
@@ -68,6 +68,7 @@ def distil(model: Model, params: Distil, context: StepContext) -> StepOutcome:
                 terms=terms,
                 weights=params.weights.model_dump(),
             )
+            held.enter_context(masks.held(student.value))
             statistics = train(
                 student.value,
                 split,

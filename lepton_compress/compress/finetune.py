@@ -11,11 +11,12 @@ from lepton_compress.registry import plugin
 @plugin("step", "finetune", Training, form="module", trains=True)
 def finetune(model: Model, params: Training, context: StepContext) -> StepOutcome:
     """Trains on the labels of the train split; alone in a variant, the control for the others."""
+    from lepton_compress.compress import masks
     from lepton_compress.compress.training import Schedule, deterministic, task_loss, train
 
     trained = duplicate(model)
     names = [spec.name for spec in model.inputs]
-    with deterministic(context.seed, context.threads):
+    with deterministic(context.seed, context.threads), masks.held(trained.value):
         statistics = train(
             trained.value,
             context.data.train.named(names),
