@@ -275,6 +275,8 @@ class Artifact:
     beside: tuple[str, ...] = ()
     """Paths of the files that travel with it: those that a large artifact keeps its tensors in, and
     what its preprocessing needs on the host. `bytes` and `sha256` count them."""
+    deflated: int | None = None
+    """Bytes of its files after deflate (zlib, level 6); None where no variant of the run prunes."""
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ import math
 import shutil
 import sys
 import time
+import zlib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -231,9 +232,24 @@ def _export(job: Job, made: Branches, name: str, node: Node) -> list[Exported]:
             outputs=_specs(about["outputs"]),
             operators=about["operators"],
             beside=tuple(f"{folder}/{name}/{each.name}" for each in beside),
+            deflated=_deflated([file, *beside]) if _prunes(job) else None,
         )
         found.append(Exported(artifact, file, node, parameters.narrows))
     return found
+
+
+def _prunes(job: Job) -> bool:
+    variants = job.recipe.variants.values()
+    return any(registry.get("step", step.name).prunes for steps in variants for step in steps)
+
+
+def _deflated(files: Sequence[Path]) -> int:
+    packer, size = zlib.compressobj(6), 0
+    for each in files:
+        with each.open("rb") as file:
+            while part := file.read(1 << 20):
+                size += len(packer.compress(part))
+    return size + len(packer.flush())
 
 
 def _surrounded(job: Job, model: Model) -> Model:

@@ -137,7 +137,8 @@ def page(found: Mapping[str, Any]) -> str:
             f"quarters of the channels are pruned, and what is left is trained in batches of "
             f"{training['batch_size']} at {training['learning_rate']:g}, with the "
             "defaults of `finetune` and `distil`, and three seeds. `gain`: accuracy beside the "
-            "network that the same seed trained on the labels alone, with its 95 % interval over seeds and evaluation samples."
+            "network that the same seed trained on the labels alone, with its 95 % interval over "
+            "seeds and evaluation samples."
         ),
     ]
     for name, about in found["models"].items():

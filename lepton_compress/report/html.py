@@ -113,6 +113,7 @@ def _run(
         ],
         "axes": _axes(result, targets),
         "controls": sections.controls(result),
+        "sparse": sections.sparse(result),
         "scores": sections.scores(result) if len(metrics) > 1 else None,
         "verdicts": sections.verdicts(result),
         "candidates": [

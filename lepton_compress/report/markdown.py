@@ -33,6 +33,7 @@ def _lines(result: RunResult) -> Iterator[str]:
     for choice in result.chosen:
         yield from _target(result, choice.target)
     yield from _controls(result)
+    yield from _sparse(result)
     yield from _gates(result)
     yield from _samples(result)
     yield from _behaviour(result)
@@ -209,6 +210,16 @@ def _controls(result: RunResult) -> Iterator[str]:
     yield row(["---"] * len(table.CONTROLS))
     for cells in table.controls(result):
         yield row(list(cells))
+
+
+def _sparse(result: RunResult) -> Iterator[str]:
+    if not (held := list(table.sparse(result))):
+        return
+    yield from ("", "## What sparsity buys", "", row(list(table.SPARSE)))
+    yield row(["---"] * len(table.SPARSE))
+    for cells in held:
+        yield row(list(cells))
+    yield from ("", table.NO_SPEED)
 
 
 def _gates(result: RunResult) -> Iterator[str]:

@@ -178,6 +178,15 @@ def controls(result: RunResult) -> Table | None:
     return Table(caption, table.CONTROLS, rows) if rows else None
 
 
+def sparse(result: RunResult) -> Table | None:
+    """What sparsity buys, if a variant is sparse."""
+    rows = tuple(
+        (Cell(name), *(Cell(text, number=True) for text in cells))
+        for name, *cells in table.sparse(result)
+    )
+    return Table(f"What sparsity buys. {table.NO_SPEED}", table.SPARSE, rows) if rows else None
+
+
 def verdicts(result: RunResult) -> Table:
     """Every gate on every artifact."""
     rows = []

@@ -30,6 +30,11 @@ class Row:
 
 
 HEADINGS = ("variant", "{metric}", "drop (95 %)", "size", "p50", "ratio (95 %)", "gates")
+NO_SPEED = (
+    "Deflated: after zlib, level 6, as archives and downloads are. The runtimes compute zeros as "
+    "any number, so that nothing is faster by them."
+)
+SPARSE = ("variant", "zeros set", "size", "deflated", "original", "original deflated")
 CONTROLS = ("variant", "metric", "pruned", "control", "drop by pruning (95 %)", "control is")
 FRONT_MEASURES = {"score": "score", "latency": "p50", "peak_memory": "peak memory"}
 
@@ -133,6 +138,24 @@ def controls(result: RunResult) -> Iterator[tuple[str, ...]]:
         values = (in_unit(score, score.value), in_unit(score, each.value))
         made = ", ".join(each.steps) + (f" (the variant {each.variant})" if each.variant else "")
         yield name, each.metric.replace("_", " "), *values, shown, made
+
+
+def sparse(result: RunResult) -> Iterator[tuple[str, ...]]:
+    """What sparsity buys: files of sparse variants beside the original's, before and after deflate,
+    as `SPARSE` heads it."""
+    several = len({artifact.format for artifact in result.artifacts}) > 1
+    for candidate in result.candidates:
+        held = [
+            record.statistics["zeros"] for record in candidate.history if record.step == "sparsify"
+        ]
+        for one in result.artifacts:
+            if one.candidate != candidate.id or not held or one.deflated is None:
+                continue
+            base = result.artifact(result.baseline, one.format)
+            sizes = (one.bytes, one.deflated, base.bytes, base.deflated or 0)
+            name = f"{one.candidate} ({one.format})" if several else one.candidate
+            zeros = f"{100 * held[-1][0] / held[-1][1]:.1f} %"
+            yield (name, zeros, *map(show_bytes, sizes))
 
 
 def _drop(score: Score | None) -> str:
