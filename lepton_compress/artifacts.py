@@ -110,6 +110,8 @@ class Model:
         inputs: what it takes, in order.
         outputs: the names of what it gives, in order.
         folder: of a large graph, where the files lie that its tensors stay in; else None.
+        built: of a module that a step has put in the recipe's place, what builds it, as the `model`
+            of a recipe says it; else None.
     """
 
     form: Form
@@ -117,6 +119,7 @@ class Model:
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[str, ...]
     folder: Path | None = None
+    built: Mapping[str, Json] | None = None
 
     def replace(self, **changes: Any) -> Model:
         """A copy with some fields changed."""
@@ -198,6 +201,8 @@ class StepContext:
         remember: keeps a JSON value for the next run by a label and what determines it beside the
             model; made by `remembered`.
         multiple: of widths, what leaves nothing idle on any of the recipe's targets.
+        open: gives another model, one of `Params.models()`, ready for inference and tried on the
+            data; raises InputError where it cannot be used.
     """
 
     data: Dataset
@@ -215,6 +220,7 @@ class StepContext:
     multiple: int = 8
     remember: Remember | None = None
     metric_mark: str = ""
+    open: Callable[[Mapping[str, Json]], Model] | None = None
 
     def remembered(self, label: str, about: Mapping[str, Json], build: Callable[[], Json]) -> Json:
         """A JSON value that `build` gives, or has given before for the same model and `about`."""
@@ -289,6 +295,8 @@ class Artifact:
     beside: tuple[str, ...] = ()
     """Paths of the files that travel with it: those that a large artifact keeps its tensors in, and
     what its preprocessing needs on the host. `bytes` and `sha256` count them."""
+    deflated: int | None = None
+    """Bytes of its files after deflate (zlib, level 6); None where no variant of the run prunes."""
 
 
 @dataclass(frozen=True)
@@ -362,6 +370,32 @@ class Answered:
     sha256: str
     samples: int
     classes: int
+
+
+@dataclass(frozen=True)
+class Control:
+    """The unpruned model with the same training as a pruned variant, whose score stands beside the
+    variant's so that it is seen what pruning costs.
+
+    Attributes:
+        candidate: the pruned variant.
+        steps: that the control went through.
+        variant: the variant of the recipe that is the control; empty where it was made for this
+            alone.
+        value, interval: its score, as in `Score`.
+        drop: how much worse the pruned variant is than it (positive is worse).
+        drop_interval: 95 % interval of `drop`, paired by sample; None where there is none.
+    """
+
+    candidate: str
+    format: str
+    metric: str
+    steps: tuple[str, ...]
+    variant: str
+    value: float
+    interval: tuple[float, float]
+    drop: float
+    drop_interval: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -735,6 +769,7 @@ class RunResult:
 
     Attributes:
         fronts: the Pareto front of each target.
+        controls: of each pruned variant that was trained, the unpruned model with that training.
         labels: the class of each evaluation sample, in the order of `Score.outcomes`; empty where
             the targets are no classes.
         answers: where the class scores of each artifact stand, sample by sample; empty where the
@@ -764,6 +799,7 @@ class RunResult:
     fronts: tuple[Front, ...] = ()
     labels: tuple[int, ...] = ()
     answers: tuple[Answered, ...] = ()
+    controls: tuple[Control, ...] = ()
     folder: Path | None = None
 
     def artifact(self, candidate: str, format: str = "onnx") -> Artifact:

@@ -14,7 +14,7 @@ import json
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ from lepton_compress.artifacts import (
     StepRecord,
 )
 from lepton_compress.errors import InputError, PluginError
-from lepton_compress.job import Job
+from lepton_compress.job import Job, open_other
 from lepton_compress.load import forms
 from lepton_compress.load.references import reference_digest
 from lepton_compress.provenance import code_digest, cpu, file_code_digest, file_digest
@@ -79,18 +79,26 @@ class Node:
 
 def plan(job: Job) -> dict[str, Node]:
     """Candidate to the node whose graph is exported, baseline first. Computes nothing."""
-    root = Node(
-        key("root", model=job.origin.fingerprint, data=job.data.fingerprint), job.origin.form, None
-    )
+    planned = {BASELINE: _lowered(job, _root(job))}
+    for variant, steps in job.recipe.variants.items():
+        planned[variant] = reached(job, variant, enumerate(steps))
+    return planned
+
+
+def reached(job: Job, variant: str, steps: Iterable[tuple[int, StepUse]]) -> Node:
+    """The node whose graph is exported after some steps of a variant, each with its place there."""
+    node = _root(job)
+    for index, step in steps:
+        node = _stepped(job, node, step, ("variants", variant, index))
+    return _lowered(job, node)
+
+
+def _root(job: Job) -> Node:
+    mark = key("root", model=job.origin.fingerprint, data=job.data.fingerprint)
+    root = Node(mark, job.origin.form, None)
     if job.recipe.model.transfer is not None:
         root = _stepped(job, root, job.recipe.model.transfer, _PREPARED)
-    planned = {BASELINE: _lowered(job, root)}
-    for variant, steps in job.recipe.variants.items():
-        node = root
-        for index, step in enumerate(steps):
-            node = _stepped(job, node, step, ("variants", variant, index))
-        planned[variant] = _lowered(job, node)
-    return planned
+    return root
 
 
 def _lowered(job: Job, node: Node) -> Node:
@@ -109,6 +117,8 @@ def _stepped(job: Job, node: Node, step: StepUse, place: tuple[str | int, ...]) 
     form: Any = plugin.gives or node.form
     # Such a step lowers on its way, so that it depends on how.
     lowering = {"lower": file_code_digest(_LOWERING)} if form != node.form else {}
+    with told_of(job.source.where(*place)):
+        others = [open_other(job, each).fingerprint for each in step.bound().models()]
     mark = key(
         "step",
         parent=node.key,
@@ -122,6 +132,7 @@ def _stepped(job: Job, node: Node, step: StepUse, place: tuple[str | int, ...]) 
         threads=job.recipe.threads,
         # Steps choose by it, and sums differ in their last bits from one to the next.
         processor=[cpu()["machine"], cpu()["extensions"]],
+        **({"models": others} if others else {}),
         **(_measured_by(job) if plugin.measures and step.bound().measured else {}),
         **({"multiple": multiple(job)} if step.bound().aligns else {}),
         **(_trained_by(job) if plugin.trains else {}),
@@ -224,7 +235,7 @@ class Branches:
                 entry = self.entry(node)
                 # Making the entry may just have left the model here.
                 if node.key not in self._models:
-                    self._models[node.key] = forms.load(entry.folder, self.job.origin.build)
+                    self._models[node.key] = self._loaded(entry.folder)
         return self._models[node.key]
 
     def join(self, key: str) -> None:
@@ -321,10 +332,17 @@ class Branches:
 
     def _saved(self, node: Node, model: Model, folder: Path) -> Model:
         try:
-            forms.save(model, self.job.origin.build(), folder)
+            original = self.job.origin.build() if model.built is None else self._other(model.built)
+            forms.save(model, original, folder)
         except PluginError as error:
             raise PluginError(error.problem, where=f"step {node.label}") from error
-        return forms.load(folder, self.job.origin.build)
+        return self._loaded(folder)
+
+    def _loaded(self, folder: Path) -> Model:
+        return forms.load(folder, self.job.origin.build, self._other)
+
+    def _other(self, given: Mapping[str, Any]) -> Model:
+        return open_other(self.job, given).build()
 
     def _step(self, node: Node, before: Model, folder: Path) -> StepOutcome:
         step, parent = node.step, node.parent
@@ -335,6 +353,7 @@ class Branches:
             self.context(parent, plugin.function),
             scratch=folder,
             checkpoints=self.store.unfinished(node.key) if plugin.trains else None,
+            open=self._other,
         )
         where = self.job.source.where(*node.place)
         if before.folder is not None and not plugin.streams:

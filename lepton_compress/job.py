@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from lepton_compress import corrupt, registry
 from lepton_compress.artifacts import Dataset, Measure, MetricOutcome
-from lepton_compress.errors import RecipeError, UserError
+from lepton_compress.errors import InputError, RecipeError, UserError
 from lepton_compress.load.data import make_dataset
 from lepton_compress.load.model import Origin, open_model
 from lepton_compress.load.references import reference_digest
 from lepton_compress.load.slices import call_slices
 from lepton_compress.preprocess.around import Around, bind
 from lepton_compress.provenance import code_digest, digest
-from lepton_compress.recipe import TRANSFER, MetricUse, Recipe, Source, StepUse
+from lepton_compress.recipe import TRANSFER, MetricUse, ModelSpec, Recipe, Source, StepUse
 from lepton_compress.store import Store, key
 
 if TYPE_CHECKING:
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
     Outputs = Mapping[str, np.ndarray]
 
+IN_MEMORY = "in memory"
+"""Stands in references to what a training script holds."""
 _FORMS = {
     "module": "a torch module",
     "program": "an exported program, whose layers are gone",
@@ -50,6 +52,7 @@ class Job:
         metrics: on outputs as an artifact gives them.
         given: the samples as an artifact takes them; `data` where nothing stands before the model.
         around: what stands before and behind it.
+        trust_pickle: whether checkpoints may hold pickled objects.
     """
 
     source: Source
@@ -58,6 +61,7 @@ class Job:
     metrics: tuple[Metric, ...]
     given: Dataset
     around: Around = field(default_factory=Around)
+    trust_pickle: bool = False
 
     @property
     def recipe(self) -> Recipe:
@@ -68,6 +72,25 @@ class Job:
         """The first metric, on outputs as the model gives them."""
         measure = self.metrics[0].measure
         return lambda outputs, targets: measure(self.around.finish(outputs), targets)
+
+
+def open_other(job: Job, given: Mapping[str, Any]) -> Origin:
+    """The origin of another model that a step names, as the `model` of a recipe does; where no
+    factory is named, it is the recipe's own.
+
+    Raises:
+        InputError: a file is missing, or there is no factory.
+    """
+    held, own = dict(given), job.recipe.model.factory
+    if not held.get("factory") and not held.get("onnx"):
+        if own is None or own.startswith(IN_MEMORY):
+            raise InputError(
+                "the model is not given as a factory, which could build another one",
+                mend="name a `factory`",
+            )
+        held["factory"] = own
+    spec = ModelSpec.model_validate(held)
+    return open_model(spec, job.source.folder, job.data, trust_pickle=job.trust_pickle)
 
 
 def open_job(source: Source, *, trust_pickle: bool = False) -> Job:
@@ -88,7 +111,7 @@ def open_job(source: Source, *, trust_pickle: bool = False) -> Job:
         corrupt.pick_input(given.evaluation, asked.input, list(asked.corruptions), where)
     origin = open_model(recipe.model, source.folder, data, trust_pickle=trust_pickle)
     metrics = tuple(bind_metric(use, source.folder) for use in recipe.metrics)
-    return Job(source, origin, data, metrics, given, around)
+    return Job(source, origin, data, metrics, given, around, trust_pickle)
 
 
 def artifact_data(source: Source) -> Dataset:
@@ -136,6 +159,22 @@ def bind_metric(use: MetricUse, folder: Path) -> Metric:
     return Metric(use.title, mark, measure)
 
 
+def _misplaced(step: StepUse, index: int, where: str) -> list[RecipeError]:
+    """What a step has no business with at this place of a variant."""
+    if step.name == TRANSFER:
+        said = "a variant cannot be compared with a model of other labels"
+        mend = "write `transfer` under `model`, so that it is the original"
+        return [RecipeError(said, where=where, mend=mend)]
+    if index and step.bound().replaces:
+        said = (
+            f"{step.name} with a `student` puts another model in, so that nothing is left of the "
+            "steps before it"
+        )
+        mend = "put it first, and they work on the student"
+        return [RecipeError(said, where=where, mend=mend)]
+    return []
+
+
 def check_forms(source: Source) -> None:
     """Check that each step can work on the form of model that reaches it, and that nothing it
     requires is missing.
@@ -152,14 +191,7 @@ def check_forms(source: Source) -> None:
         for index, step in enumerate(steps):
             where = source.where("variants", variant, index)
             plugin = registry.get("step", step.name)
-            if step.name == TRANSFER:
-                findings.append(
-                    RecipeError(
-                        "a variant cannot be compared with a model of other labels",
-                        where=where,
-                        mend="write `transfer` under `model`, so that it is the original",
-                    )
-                )
+            findings += _misplaced(step, index, where)
             if plugin.form == "module" and form != "module":
                 cause = f"{changed_by} has made it" if changed_by else "the model is"
                 findings.append(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from lepton_compress.artifacts import Observer, RunResult
 from lepton_compress.errors import RecipeError
-from lepton_compress.job import Job, Metric, bind_metric, check_forms
+from lepton_compress.job import IN_MEMORY, Job, Metric, bind_metric, check_forms
 from lepton_compress.load.data import make_dataset
 from lepton_compress.load.memory import identity
 from lepton_compress.load.model import open_model, open_module
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     import torch
 
 Steps = Sequence[str | Mapping[str, Any]]
-IN_MEMORY = "in memory"
 
 
 def compress(

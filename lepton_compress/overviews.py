@@ -96,7 +96,8 @@ class PlannedGate:
 @dataclass(frozen=True)
 class Plan:
     """What running a recipe will do. `samples` counts each split; `notes` are what its author
-    should know, though it runs."""
+    should know, though it runs; `controls` are the unpruned models beside pruned variants that are
+    trained, named after them."""
 
     recipe: str
     recipe_digest: str
@@ -109,6 +110,7 @@ class Plan:
     select: str
     require: str
     notes: tuple[str, ...] = ()
+    controls: tuple[PlannedVariant, ...] = ()
 
 
 @dataclass(frozen=True)

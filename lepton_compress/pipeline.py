@@ -8,6 +8,7 @@
     verify              each artifact against what it was made from        verify.py
     evaluate            the metrics on the artifact, sample by sample      evaluate.py
     behaviours          what changed by sample, class, slice and noise     behaving.py
+    controls            pruned variants beside the unpruned model          controls.py
     profile             latency and memory, beside the baseline            measuring.py, profile/
     judge, select       the gates, and the winner for each target          gate.py
     front               the artifacts that no other one beats              front.py
@@ -25,6 +26,7 @@ import math
 import shutil
 import sys
 import time
+import zlib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -32,6 +34,7 @@ from typing import Any
 
 from lepton_compress import (
     branches,
+    controls,
     evaluate,
     front,
     gate,
@@ -138,6 +141,12 @@ def _execute(job: Job, store: Store, out: Path | None, observer: Observer) -> Ru
     parities = [parity for each in exported for parity in verifying.parities(job, made, each)]
     predictor = Predictor(job, BASELINE, told)
     scores, answered = _evaluate(job, store, exported, predictor)
+
+    def control(name: str, node: Node) -> list[Score]:
+        found = _export(job, made, name, node)
+        return [score for each in found for score in _scores(job, store, each, predictor)]
+
+    beside = controls.compare(job, planned, scores, control)
     measured = gate.Measured(
         baseline=BASELINE,
         candidates=candidates,
@@ -180,6 +189,7 @@ def _execute(job: Job, store: Store, out: Path | None, observer: Observer) -> Ru
         fronts=tuple(_front(target, measured) for target in job.recipe.targets),
         labels=evaluate.labels(job.data.evaluation.targets),
         answers=tuple(each for each, _ in answered) if out is not None else (),
+        controls=beside,
     )
     if out is None:
         return result
@@ -254,12 +264,27 @@ def _export(job: Job, made: Branches, name: str, node: Node) -> list[Exported]:
             outputs=_specs(about["outputs"]),
             operators=about["operators"],
             beside=tuple(f"{folder}/{name}/{each.name}" for each in beside),
+            deflated=_deflated([file, *beside]) if _prunes(job) else None,
         )
         found.append(Exported(artifact, file, node, parameters.narrows))
         if name != BASELINE and (held := layers.read(file)) is not None:
             for note in held.notes:
                 made.observer.note(f"{name}, {use.name}: {note}")
     return found
+
+
+def _prunes(job: Job) -> bool:
+    variants = job.recipe.variants.values()
+    return any(registry.get("step", step.name).prunes for steps in variants for step in steps)
+
+
+def _deflated(files: Sequence[Path]) -> int:
+    packer, size = zlib.compressobj(6), 0
+    for each in files:
+        with each.open("rb") as file:
+            while part := file.read(1 << 20):
+                size += len(packer.compress(part))
+    return size + len(packer.flush())
 
 
 def _surrounded(job: Job, model: Model) -> Model:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from lepton_compress import branches, keys, registry, serving
+from lepton_compress import branches, controls, keys, registry, serving
 from lepton_compress.branches import Node
 from lepton_compress.inspect.weights_file import stored_weights
 from lepton_compress.job import Job, open_job
@@ -45,6 +45,9 @@ def plan(recipe: str | Path, *, workspace: str | Path = ".lepton") -> Plan:
         PlannedVariant(name, tuple(_stages(job, name, node, kept)))
         for name, node in planned.items()
     ]
+    count = len(variants)
+    variants += _controls(job, planned, kept)
+    variants = list(_mark_shared(variants))
     return Plan(
         recipe=job.recipe.name,
         recipe_digest=job.recipe.digest(),
@@ -53,7 +56,7 @@ def plan(recipe: str | Path, *, workspace: str | Path = ".lepton") -> Plan:
         samples={
             name: len(getattr(job.data, name)) for name in ("train", "calibration", "evaluation")
         },
-        variants=tuple(_mark_shared(variants)),
+        variants=tuple(variants[:count]),
         targets=tuple(
             PlannedTarget(
                 each.name,
@@ -71,7 +74,18 @@ def plan(recipe: str | Path, *, workspace: str | Path = ".lepton") -> Plan:
         select=job.recipe.select,
         require=job.recipe.require,
         notes=tuple(serving.remarks(job.recipe)),
+        controls=tuple(variants[count:]),
     )
+
+
+def _controls(job: Job, planned: Mapping[str, Node], kept: Kept) -> Iterator[PlannedVariant]:
+    """Those that no variant is; they are evaluated and not verified."""
+    known = {node.key for node in planned.values()}
+    for variant, node in controls.plan(job).items():
+        if node.key not in known:
+            known.add(node.key)
+            stages = (each for each in _stages(job, variant, node, kept) if each.kind != "verify")
+            yield PlannedVariant(f"control of {variant}", tuple(stages))
 
 
 def _stages(job: Job, candidate: str, node: Node, kept: Kept) -> Iterator[PlannedStage]:

@@ -454,6 +454,11 @@ class Recipe(Params):
         "without steps is the model as it is, for an exporter that rounds weights.",
         json_schema_extra={"additionalProperties": False},
     )
+    control: Truth = Field(
+        True,
+        description="Evaluate beside each pruned variant that is trained the unpruned model with "
+        "the same training, so that it is seen what pruning costs.",
+    )
     exports: list[ExporterUse] = Field(
         [ExporterUse(name="onnx")], min_length=1, description="Formats to write."
     )

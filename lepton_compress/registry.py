@@ -29,6 +29,7 @@ GROUP = "lepton_compress.plugins"
 
 BUILTIN: Mapping[tuple[str, str], str] = {
     ("step", "prune"): "lepton_compress.compress.prune:prune",
+    ("step", "sparsify"): "lepton_compress.compress.sparsify:sparsify",
     ("step", "distil"): "lepton_compress.compress.distil:distil",
     ("step", "transfer"): "lepton_compress.compress.transfer:transfer",
     ("step", "finetune"): "lepton_compress.compress.finetune:finetune",
@@ -103,6 +104,17 @@ class Params(BaseModel):
         """Whether a step with these parameters makes layers as wide as the targets like it."""
         return False
 
+    def models(self) -> tuple[dict[str, Any], ...]:
+        """Other models that a step with these parameters takes, each as the `model` of a recipe
+        says one; the step is carried out again when one of them changes."""
+        return ()
+
+    @property
+    def replaces(self) -> bool:
+        """Whether a step with these parameters puts another model in the place of the one that it
+        is given."""
+        return False
+
     @property
     def narrows(self) -> bool:
         """Whether an exporter with these parameters rounds weights that the graph does not."""
@@ -138,6 +150,9 @@ class Plugin:
             and ends in a graph; empty where it is the form that went in.
         quantizes: for steps, whether it takes a float model and leaves a quantised one; two of
             these in one variant are refused before anything is computed.
+        prunes: for steps, whether it takes weights away; a variant that is trained after one stands
+            beside a control without it.
+        trains: for steps, whether it trains the model.
         streams: whether a step on graphs takes large ones, whose tensors stay in files.
         formats: for runtimes, the exporters whose artifacts it loads.
         simulates: for runtimes, whether it tells how an artifact would fare on a device instead of
@@ -165,6 +180,7 @@ class Plugin:
     formats: tuple[str, ...] = ()
     simulates: bool = False
     evaluates: str = ""
+    prunes: bool = False
     trains: bool = False
     tells: tuple[str, ...] = ()
     alone: bool = False
@@ -209,6 +225,7 @@ def plugin(
     formats: tuple[str, ...] = (),
     simulates: bool = False,
     evaluates: str = "",
+    prunes: bool = False,
     trains: bool = False,
     tells: tuple[str, ...] = (),
     alone: bool = False,
@@ -249,6 +266,7 @@ def plugin(
             formats=formats,
             simulates=simulates,
             evaluates=evaluates,
+            prunes=prunes,
             trains=trains,
             tells=tells,
             alone=alone,

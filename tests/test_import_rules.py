@@ -100,7 +100,8 @@ STAGES["place"] |= {"load.external", "verify", "targets.runner"}
 STAGES["report"] |= {"place.cuts"}
 """What a stage may import beside that: never another stage, only the helper modules named here."""
 
-COMPOSERS = ["job", "branches", "keys", "plan", "requirements", "plugins", "doctor", "cache"]
+COMPOSERS = ["job", "branches", "controls", "keys", "plan", "requirements", "plugins", "doctor"]
+COMPOSERS += ["cache"]
 COMPOSERS.insert(0, "launched")
 COMPOSERS += ["compare", "joined", "tracking"]
 COMPOSERS += ["devices", "elsewhere", "measuring"]
@@ -175,6 +176,11 @@ IMPLEMENTATIONS = {
     "compress.blocks": {"numpy"},
     "compress.bfloat_graph": {"numpy", "onnx"},
     "compress.calibration": {"numpy", "onnx", "onnxruntime"},
+    "compress.distillation": {"torch"},
+    "compress.hints": {"torch"},
+    "compress.masks": {"torch"},
+    "compress.sparsity": {"torch"},
+    "compress.watching": {"torch"},
     "compress.dynamic_int8": {"numpy", "onnx"},
     "compress.clips": {"numpy", "onnx"},
     "compress.equalization": {"numpy"},

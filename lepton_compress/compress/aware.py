@@ -9,6 +9,7 @@ carry    integers, scales and zero points into the graph, and look whether   tra
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -19,12 +20,14 @@ from torch import nn
 from lepton_compress.artifacts import Model, Split, StepContext, StepOutcome
 from lepton_compress.compress import (
     account,
+    masks,
     processor,
     saturation,
     static_int8,
     trained_graph,
 )
 from lepton_compress.compress.calibration import METHODS, Calibration, calibrate
+from lepton_compress.compress.distillation import distillation
 from lepton_compress.compress.fake_quantization import (
     ActivationRange,
     Layer,
@@ -40,7 +43,7 @@ from lepton_compress.compress.prepare import prepare
 from lepton_compress.compress.processor import Decision
 from lepton_compress.compress.quantize import Quantize
 from lepton_compress.compress.traced import Traced, match, trace, varied
-from lepton_compress.compress.training import deterministic, distillation
+from lepton_compress.compress.training import deterministic
 from lepton_compress.errors import InputError, PluginError
 from lepton_compress.load.forms import call, duplicate, flatten
 from lepton_compress.provenance import cpu
@@ -106,8 +109,9 @@ def quantize(model: Model, params: QuantizeAware, context: StepContext) -> StepO
     decided = decide(model, params, context)
     if isinstance(decided, StepOutcome):
         return decided
-    with deterministic(context.seed, context.threads):
+    with contextlib.ExitStack() as stay, deterministic(context.seed, context.threads):
         network = build(decided, params, context)
+        stay.enter_context(masks.held(model.value, decided.traced.tensors))
         trained = fit(
             network.graph,
             model,
@@ -223,7 +227,9 @@ def _loss(
                 mend="set distil: true, which needs none",
             )
         return loss_of(params, model, context), ()
-    return distillation(context.original(), params.temperature, params.labels, targets, where=STEP)
+    return distillation(
+        context.original(), params.temperature, params.labels, context.data, where=STEP
+    )
 
 
 def _placement(

@@ -71,7 +71,7 @@ def _requires(params: Prune, targets: Collection[str]) -> list[str]:
     return [f"to: the recipe has no target {asked!r}; {nearest(asked, list(targets))}"]
 
 
-@plugin("step", "prune", Prune, form="module", requires=_requires, measures=True)
+@plugin("step", "prune", Prune, form="module", requires=_requires, measures=True, prunes=True)
 def prune(model: Model, params: Prune, context: StepContext) -> StepOutcome:
     """Removes whole channels, attention heads and hidden units, the least important ones.
 

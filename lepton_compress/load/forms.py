@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 STRUCTURE = "structure.json"
 WEIGHTS = "weights.safetensors"
 GRAPH = "model.onnx"
+BUILT = "built.json"
 
 _CLASS = "class"  # no attribute can have this name
 
@@ -85,7 +86,8 @@ def output_names(count: int) -> tuple[str, ...]:
 
 
 def save(model: Model, original: Model, folder: Path) -> None:
-    """Write a module (as its difference from `original`, as built) or a graph into a folder.
+    """Write a module (as its difference from `original`, as built) or a graph into a folder. Of a
+    module with `built`, `original` is what that builds.
 
     Raises:
         PluginError: a module's layers are of other kinds than the original's, which cannot be
@@ -100,6 +102,8 @@ def save(model: Model, original: Model, folder: Path) -> None:
         return
     from safetensors.torch import save as as_safetensors
 
+    if model.built is not None:
+        (folder / BUILT).write_text(json.dumps(model.built, indent=1, sort_keys=True))
     _check_alike(original.value, model.value)
     before, after = _attributes(original.value), _attributes(model.value)
     changed = {
@@ -118,8 +122,17 @@ def save(model: Model, original: Model, folder: Path) -> None:
     (folder / WEIGHTS).write_bytes(as_safetensors(state))
 
 
-def load(folder: Path, original: Callable[[], Model]) -> Model:
-    """Read back what `save` wrote. `original` builds the model as loaded from the user."""
+def load(
+    folder: Path,
+    original: Callable[[], Model],
+    other: Callable[[Mapping[str, Any]], Model] | None = None,
+) -> Model:
+    """Read back what `save` wrote. `original` builds the model as loaded from the user, `other` one
+    that a step has put in its place, from its `Model.built`.
+
+    Raises:
+        PluginError: a step has put another in its place, and there is no `other`.
+    """
     if (folder / GRAPH).is_file():
         import onnx
 
@@ -132,7 +145,7 @@ def load(folder: Path, original: Callable[[], Model]) -> Model:
 
     from lepton_compress.load import narrow
 
-    model = original()
+    model = _built(folder, other) if (folder / BUILT).is_file() else original()
     modules = dict(model.value.named_modules(remove_duplicate=False))
     keep: list[Any] = []  # an object that is gone could lend its id to another
     for name, values in json.loads((folder / STRUCTURE).read_text()).items():
@@ -154,6 +167,13 @@ def load(folder: Path, original: Callable[[], Model]) -> Model:
         else:
             setattr(modules[owner], leaf, tensor)
     return model
+
+
+def _built(folder: Path, other: Callable[[Mapping[str, Any]], Model] | None) -> Model:
+    if other is None:
+        raise PluginError("nothing was given to build the model with that a step has put in")
+    held = json.loads((folder / BUILT).read_text())
+    return other(held).replace(built=held)
 
 
 def signature(graph: onnx.ModelProto) -> tuple[tuple[TensorSpec, ...], tuple[str, ...]]:

@@ -112,6 +112,8 @@ def _run(
             for choice in result.chosen
         ],
         "axes": _axes(result, targets),
+        "controls": sections.controls(result),
+        "sparse": sections.sparse(result),
         "scores": sections.scores(result) if len(metrics) > 1 else None,
         "verdicts": sections.verdicts(result),
         "candidates": [

@@ -32,6 +32,8 @@ def _lines(result: RunResult) -> Iterator[str]:
             yield f"- {where}: **{choice.candidate}**{met}: {choice.reason}"
     for choice in result.chosen:
         yield from _target(result, choice.target)
+    yield from _controls(result)
+    yield from _sparse(result)
     yield from _gates(result)
     yield from _samples(result)
     yield from _behaviour(result)
@@ -198,6 +200,26 @@ def _steps(result: RunResult) -> Iterator[str]:
             yield row([candidate.id, record.step, took, "; ".join(said)])
         macs = "unknown" if candidate.macs is None else f"{candidate.macs:,}"
         yield row([candidate.id, "", "", f"{candidate.parameters:,} parameters, {macs} MACs"])
+
+
+def _controls(result: RunResult) -> Iterator[str]:
+    if not result.controls:
+        return
+    yield from ("", "## Beside the unpruned model with the same training", "")
+    yield row(list(table.CONTROLS))
+    yield row(["---"] * len(table.CONTROLS))
+    for cells in table.controls(result):
+        yield row(list(cells))
+
+
+def _sparse(result: RunResult) -> Iterator[str]:
+    if not (held := list(table.sparse(result))):
+        return
+    yield from ("", "## What sparsity buys", "", row(list(table.SPARSE)))
+    yield row(["---"] * len(table.SPARSE))
+    for cells in held:
+        yield row(list(cells))
+    yield from ("", table.NO_SPEED)
 
 
 def _gates(result: RunResult) -> Iterator[str]:

@@ -78,7 +78,7 @@ def _tree(plan: Plan) -> Tree:
     """One node for each result, however many variants need it."""
     root = Tree(Text("model", style="bold"), guide_style="dim")
     nodes: dict[str, Tree] = {}
-    for variant in plan.variants:
+    for variant in (*plan.variants, *plan.controls):
         at = root
         made = [stage for stage in variant.stages if stage.kind in ("step", "lower")]
         for stage in made:
@@ -149,7 +149,7 @@ def _demands(plan: Plan) -> Table:
 def _summary(plan: Plan) -> Iterator[str | tuple[str, str]]:
     stages = {
         stage.key or (variant.name, stage.kind, stage.name): stage.cached
-        for variant in plan.variants
+        for variant in (*plan.variants, *plan.controls)
         for stage in variant.stages
     }
     done = sum(stages.values())

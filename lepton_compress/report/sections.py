@@ -66,7 +66,7 @@ def candidates(result: RunResult, target: str) -> Table:
             (
                 Cell(row.variant, ", ".join(marks), state="chosen" if row.chosen else ""),
                 Cell(row.verdict.replace("_", " "), state="good" if row.passed else "bad"),
-                _split(row.score, score.value if score else None, _interval(score)),
+                _split(row.score, score.value if score else None, _scored(row.score, score)),
                 _split(row.drop, score.drop if score else None),
                 _split(row.size, artifact.bytes),
                 _split(row.latency, _latency(profile, "p50"), _spread(profile, "p50")),
@@ -115,6 +115,12 @@ def _interval(score: Score | None) -> str:
     return f"{low} to {high}"
 
 
+def _scored(text: str, score: Score | None) -> str:
+    """The interval of a score, and the control that the table tells in brackets behind it."""
+    control = text.partition(" (")[2].removesuffix(")")
+    return "; ".join(each for each in (_interval(score), control) if each)
+
+
 def _latency(profile: Profile | None, name: str) -> float | None:
     return profile.latency.get(name) if profile else None
 
@@ -154,6 +160,31 @@ def scores(result: RunResult) -> Table:
             )
         )
     return Table("Every metric", ("variant", "metric", "value", "drop", "samples"), tuple(rows))
+
+
+def controls(result: RunResult) -> Table | None:
+    """Pruned variants beside their controls, if there are any."""
+    rows = tuple(
+        (
+            Cell(name),
+            Cell(metric),
+            *(Cell(text, number=True) for text in values),
+            number(drop),
+            Cell(made),
+        )
+        for name, metric, *values, drop, made in table.controls(result)
+    )
+    caption = "Pruned variants beside the unpruned model with the same training"
+    return Table(caption, table.CONTROLS, rows) if rows else None
+
+
+def sparse(result: RunResult) -> Table | None:
+    """What sparsity buys, if a variant is sparse."""
+    rows = tuple(
+        (Cell(name), *(Cell(text, number=True) for text in cells))
+        for name, *cells in table.sparse(result)
+    )
+    return Table(f"What sparsity buys. {table.NO_SPEED}", table.SPARSE, rows) if rows else None
 
 
 def verdicts(result: RunResult) -> Table:

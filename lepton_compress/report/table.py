@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from lepton_compress.artifacts import Artifact, Profile, RunResult, Score, Status
+from lepton_compress.artifacts import Artifact, Control, Profile, RunResult, Score, Status
 from lepton_compress.readings import meets
 from lepton_compress.units import show_bytes, show_percent, show_seconds
 
@@ -30,6 +30,12 @@ class Row:
 
 
 HEADINGS = ("variant", "{metric}", "drop (95 %)", "size", "p50", "ratio (95 %)", "gates")
+NO_SPEED = (
+    "Deflated: after zlib, level 6, as archives and downloads are. The runtimes compute zeros as "
+    "any number, so that nothing is faster by them."
+)
+SPARSE = ("variant", "zeros set", "size", "deflated", "original", "original deflated")
+CONTROLS = ("variant", "metric", "pruned", "control", "drop by pruning (95 %)", "control is")
 FRONT_MEASURES = {"score": "score", "latency": "p50", "peak_memory": "peak memory"}
 
 
@@ -50,7 +56,7 @@ def rows(result: RunResult, target: str) -> Iterator[Row]:
             artifact=artifact,
             chosen=(choice.candidate, choice.format) == (artifact.candidate, artifact.format),
             variant=f"{artifact.candidate} ({artifact.format})" if several else artifact.candidate,
-            score=_score(score),
+            score=_score(score) + _beside(result, artifact, score),
             drop="" if base else _drop(score),
             size=show_bytes(artifact.bytes),
             latency=_latency(profile),
@@ -111,6 +117,47 @@ def _score(score: Score | None) -> str:
     return "no value" if math.isnan(score.value) else in_unit(score, score.value)
 
 
+def _beside(result: RunResult, artifact: Artifact, score: Score | None) -> str:
+    """The same of the unpruned model with the same training, where the variant has that control."""
+    for each in result.controls:
+        if score is not None and _same(each, artifact) and each.metric == score.metric:
+            return f" (control {in_unit(score, each.value)})"
+    return ""
+
+
+def controls(result: RunResult) -> Iterator[tuple[str, ...]]:
+    """Pruned variants beside the unpruned model with the same training, as `CONTROLS` heads it."""
+    several = len({artifact.format for artifact in result.artifacts}) > 1
+    for each in result.controls:
+        score = next(s for s in result.scores if _same(s, each) and s.metric == each.metric)
+        shown = in_unit(score, each.drop)
+        if each.drop_interval is not None:
+            low, high = (in_unit(score, end).removesuffix(" %") for end in each.drop_interval)
+            shown += f" ({low} to {high})"
+        name = f"{each.candidate} ({each.format})" if several else each.candidate
+        values = (in_unit(score, score.value), in_unit(score, each.value))
+        made = ", ".join(each.steps) + (f" (the variant {each.variant})" if each.variant else "")
+        yield name, each.metric.replace("_", " "), *values, shown, made
+
+
+def sparse(result: RunResult) -> Iterator[tuple[str, ...]]:
+    """What sparsity buys: files of sparse variants beside the original's, before and after deflate,
+    as `SPARSE` heads it."""
+    several = len({artifact.format for artifact in result.artifacts}) > 1
+    for candidate in result.candidates:
+        held = [
+            record.statistics["zeros"] for record in candidate.history if record.step == "sparsify"
+        ]
+        for one in result.artifacts:
+            if one.candidate != candidate.id or not held or one.deflated is None:
+                continue
+            base = result.artifact(result.baseline, one.format)
+            sizes = (one.bytes, one.deflated, base.bytes, base.deflated or 0)
+            name = f"{one.candidate} ({one.format})" if several else one.candidate
+            zeros = f"{100 * held[-1][0] / held[-1][1]:.1f} %"
+            yield (name, zeros, *map(show_bytes, sizes))
+
+
 def _drop(score: Score | None) -> str:
     if score is None or score.drop is None or math.isnan(score.drop):
         return ""
@@ -146,6 +193,6 @@ def _ratio(profile: Profile | None, *, base: bool) -> str:
     return f"{profile.ratio:.2f}x ({low:.2f} to {high:.2f})"
 
 
-def _same(one: object, artifact: Artifact) -> bool:
+def _same(one: object, artifact: Artifact | Control) -> bool:
     held = (getattr(one, "candidate", None), getattr(one, "format", None))
     return held == (artifact.candidate, artifact.format)

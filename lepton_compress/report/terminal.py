@@ -28,6 +28,12 @@ def show(result: RunResult, console: Console) -> None:
     console.print(drawn, crop=False)
     if over := table.front(result):
         console.print(Text(f"* nothing is as good in {over} and better in one", style="dim"))
+    for name, metric, value, other, drop, _ in table.controls(result):
+        said = f"{name}: {metric} {value}, unpruned with the same training {other}, drop {drop}"
+        console.print(Text(said, style="dim"))
+    for name, zeros, size, deflated, base, packed in table.sparse(result):
+        said = f"{name}: {zeros} of the weights set to zero; {size}, deflated {deflated}; original"
+        console.print(Text(f"{said} {base}, deflated {packed}; no faster by it", style="dim"))
     for choice in result.chosen:
         picked = choice.candidate or "nothing"
         line = Text.assemble(("chosen", "bold"), f" on {choice.target}: ", (picked, "bold"), ", ")

@@ -205,6 +205,7 @@ def apply(step: str, model: Model, data: Dataset | None = None, /, **given: Any)
         threads=1,
         observer=Silent(),
         lower=(lambda each: lower(each, (data or dataset()).calibration)) if exports else None,
+        open=given.pop("open", None),
     )
     before = forms.fingerprint(model)
     outcome: StepOutcome = plugin.function(model, plugin.params(**given), context)
