@@ -84,7 +84,7 @@ def test_rounding_goes_on_in_the_artifact_of_a_pruned_module(tmp_path: Path) -> 
         loop(net, session, optimizer)
     result = session.compress(workspace=tmp_path, measure=SHORT)
     made = {each.candidate: each for each in result.artifacts}
-    assert made["compressed"].operators["Conv"] == {"uint8": 2}
+    assert "QuantizeLinear" in made["compressed"].operators
     (parity,) = [each for each in result.parities if each.candidate == "compressed"][-1:]
     assert parity.holds
     assert result.baseline is not None
