@@ -148,6 +148,8 @@ def _nodes(weighted: Mapping[str, Json], noise: Mapping[str, Json]) -> Iterator[
 
 def _widths(groups: Mapping[str, Json]) -> Iterator[tuple[Cell, ...]]:
     for layer, told in groups.items():
+        if not isinstance(told, Mapping) or not {"kind", "width", "macs_saved"} <= told.keys():
+            continue  # what another step calls groups
         before, after = told["width"]
         yield (
             Cell(str(layer)),

@@ -212,3 +212,23 @@ class TestUntraceable:
         assert "at test_channels.py:" in said
         assert "self.one(x.flatten(1)).numpy()" in said
         assert "operators of torch" in said
+
+
+class TestCost:
+    """Products inside of fused kernels count too."""
+
+    def test_of_attention(self) -> None:
+        dense = 6 * (6 * 32 + 32 * 96 + 32 * 32) + 32 * 3
+        products = 2 * 4 * 6 * 6 * 8
+        assert cost(model_of(prunable.Packed).value, X)["macs"] == dense + products
+
+    def test_of_torchs_own_transformer(self) -> None:
+        layer = 6 * (32 * 96 + 32 * 32 + 2 * 32 * 64) + 2 * 4 * 6 * 6 * 8
+        wanted = 6 * 6 * 32 + 2 * layer + 32 * 3
+        assert cost(model_of(prunable.Encoder).value, X)["macs"] == wanted
+
+    @pytest.mark.parametrize(("kind", "gates"), [(nn.LSTM, 4), (nn.GRU, 3), (nn.RNN, 1)])
+    def test_of_a_recurrent_layer(self, kind: Any, gates: int) -> None:
+        wanted = 6 * 6 * 16 + 6 * gates * 24 * (16 + 24) + 24 * 3
+        made = model_of(lambda: prunable.Recurrent(kind)).value
+        assert cost(made, X)["macs"] == wanted

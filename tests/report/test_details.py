@@ -74,6 +74,21 @@ class TestLayers:
             ("", None),
         ]
 
+    def test_widths_of_pruned_layers(self) -> None:
+        saved = {"macs_saved": 12345, "parameters_saved": 678}
+        held = {
+            "groups": {
+                "qkv": {"kind": "heads", "width": [4, 2], **saved},
+                "up": {"kind": "channels", "width": [64, 64], **dict.fromkeys(saved, 0)},
+            }
+        }
+        (table,) = details.layers(candidate(held))
+        assert table.headings == details.WIDTH_HEADINGS
+        assert [[cell.text for cell in row] for row in table.rows] == [
+            ["qkv", "heads", "4 → 2", "12,345", "678"],
+            ["up", "nothing", "64 → 64", "0", "0"],
+        ]
+
     def test_ranges_beside_what_was_seen(self) -> None:
         held = {"ranges": {"x": [0.0, 4.0], "y": [0, 1]}, "seen": {"x": [-0.5, 5.0]}}
         (table,) = details.layers(candidate(held))
@@ -91,6 +106,8 @@ class TestLayers:
             {"weighted": {"integer": 7}},
             {"ranges": [1, 2]},
             {"ranges": {}},
+            {"groups": 3},
+            {"groups": {"a": 3, "b": {"width": 4}}},
         ],
     )
     def test_what_is_no_account_gives_no_table(self, held: dict[str, Any]) -> None:
