@@ -3,8 +3,8 @@
 Two reference models, each with a small variant, are compressed, measured and cut in two; then
 random fleets are planned, and every variant, threshold and cut is tried beside.
 
-fleets     the plan's cost (or percentile) over that of the best that trying every option finds, with
-           every threshold that the reported half allows, whatever the half it is chosen on says
+fleets     the plan's cost (or percentile) over that of the best that trying every option finds,
+           with every threshold that the reported half allows, whatever the other half says
 cascade    for each pair the least share sent up that keeps 99 % of the cloud's gain, as told of the
            other half of the samples
 simulated  the percentiles of the plans over those of discrete events
