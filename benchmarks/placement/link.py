@@ -310,7 +310,8 @@ ABOUT = (
     "the plan's predicted percentiles against a real run of the exported programs, the cloud in a "
     "process of its own behind a proxy that delays what passes. Asked for is agreement within "
     f"{WITHIN:.0%}. From one run on one machine; `lateness` (p90) is how late its timers were "
-    "meanwhile, and `load` how many processes wanted its processors. Pairs of figures are predicted and measured."
+    "meanwhile, and `load` how many processes wanted its processors. "
+    "Pairs of figures are predicted and measured."
 )
 COLUMNS = ("pair", "plan", "percentile", "predicted", "measured", "difference", "share up")
 COLUMNS += ("accuracy", "lateness", "load")
