@@ -78,9 +78,11 @@ def place(
     from lepton_compress.errors import EXIT_GATE
 
     if example is not None:
-        from lepton_compress.placing import example as text_of
+        with working(quiet=True) as stage:
+            from lepton_compress.placing import example as text_of
 
-        typer.echo(text_of(example), nl=False)
+            text = text_of(example)
+            stage.out.print(text, end="", markup=False, highlight=False, soft_wrap=True)
         return
     _check(results, fleet, plot)
     with working(quiet=as_json) as stage:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 COMMANDS = ["explain", "run", "validate", "schema", "plan", "inspect", "init", "doctor", "gate"]
 COMMANDS += ["report", "compare", "predict"]
 COMMANDS += ["split"]
+COMMANDS += ["place"]
 GROUPS = {"plugins": ["list", "show"], "cache": ["list", "prune"], "targets": ["show"]}
 ALL = [[each] for each in [*COMMANDS, *GROUPS]]
 ALL += [[group, each] for group, below in GROUPS.items() for each in below]
@@ -82,7 +83,7 @@ class TestCompletion:
     @pytest.mark.parametrize(
         ("words", "offered"),
         [
-            ("lepton-compress p", ["plan", "predict", "plugins"]),
+            ("lepton-compress p", ["plan", "predict", "place", "plugins"]),
             ("lepton-compress cache ", ["list", "prune"]),
             ("lepton-compress plan r", ["recipe.yaml"]),
             ("lepton-compress inspect m", ["model.onnx"]),

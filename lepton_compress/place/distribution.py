@@ -6,6 +6,7 @@ Percentiles of a sum are no sums of percentiles: the parts are put on a common g
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -18,7 +19,14 @@ from lepton_compress.artifacts import QUANTILES
 
 Floats = NDArray[np.float64]
 CELLS = 2048
-"""Of the grid that a sum is computed on: a fortieth of a per cent of the largest time."""
+"""Of the grid that a sum is computed on, at least."""
+MOST_CELLS = 1 << 17
+_FINE = 0.02
+"""Steps of the grid, in medians of the sum: a tail may be hundreds of these long."""
+_THIN = np.unique(
+    np.concatenate([np.linspace(0, 1, 769), np.logspace(-7, -3, 65), 1 - np.logspace(-7, -2, 193)])
+)
+"""Shares at which the points of a sum are kept."""
 _POINTS = 257
 _NONE = 1e-12
 
@@ -170,7 +178,7 @@ def round_trip(
 
 
 @functools.lru_cache(maxsize=4096)
-def total(parts: tuple[Distribution, ...], cells: int = CELLS) -> Distribution:
+def total(parts: tuple[Distribution, ...]) -> Distribution:
     """Of the sum of independent times, by convolution on a grid as long as the sum can be."""
     fixed = sum(each.longest for each in parts if len(each.times) == 1)
     moving = [each for each in parts if len(each.times) > 1]
@@ -178,13 +186,16 @@ def total(parts: tuple[Distribution, ...], cells: int = CELLS) -> Distribution:
         return constant(fixed)
     if len(moving) == 1:
         return Distribution(moving[0].times + fixed, moving[0].shares)
-    step = sum(each.longest for each in moving) / (cells - 1)
+    longest = sum(each.longest for each in moving)
+    body = sum(each.quantile(0.5) for each in moving)
+    cells = min(max(CELLS, math.ceil(longest / max(_FINE * body, _NONE))), MOST_CELLS)
+    step = longest / (cells - 1)
     size = fft.next_fast_len(cells * 2, real=True)
     product: Any = 1.0
     for each in moving:
         product = product * fft.rfft(each.on(step, cells), size)
     mass = np.maximum(fft.irfft(product, size)[:cells], 0.0)
-    return from_masses(mass, step, fixed)
+    return _thinned(from_masses(mass, step, fixed))
 
 
 def from_masses(mass: Floats, step: float, start: float = 0.0) -> Distribution:
@@ -198,17 +209,24 @@ def from_masses(mass: Floats, step: float, start: float = 0.0) -> Distribution:
     return Distribution(np.concatenate([[start], times]), np.concatenate([shares[:1], shares]))
 
 
-def mixture(parts: Sequence[tuple[float, Distribution]], cells: int = 2 * CELLS) -> Distribution:
+def _thinned(held: Distribution) -> Distribution:
+    """With no more points than a reader of percentiles can tell apart."""
+    if len(held.times) <= len(_THIN):
+        return held
+    last = len(held.times) - 1
+    kept = np.searchsorted(held.shares, _THIN)
+    kept = np.unique(np.concatenate([[0, 1], np.minimum(kept, last), [last]]))
+    return Distribution(held.times[kept], held.shares[kept])
+
+
+def mixture(parts: Sequence[tuple[float, Distribution]]) -> Distribution:
     """Of a time that is one of these, each with its probability; these sum up to one."""
     held = [(weight, each) for weight, each in parts if weight > 0]
     if len(held) == 1:
         return held[0][1]
-    end = max(each.longest for _, each in held)
-    # As many points where the quick ones lie as where the slow ones do.
-    quick = min(each.longest for _, each in held)
-    times = np.unique(
-        np.concatenate([np.linspace(0, quick, cells // 2), np.linspace(0, end, cells)])
-    )
+    # Where one of them jumps, the point just before it stands too.
+    times = np.unique(np.concatenate([each.times for _, each in held]))
+    times = np.unique(np.concatenate([np.nextafter(times, 0), times]))
     shares = np.zeros(len(times))
     for weight, each in held:
         shares += weight * each.at_most(times)

@@ -32,6 +32,16 @@ def test_a_percentile_of_a_sum_is_no_sum_of_percentiles() -> None:
     assert sum_of_four.quantile(0.99) < 0.8 * 4 * SKEWED.quantile(0.99)
 
 
+def test_a_long_tail_does_not_blur_the_rest() -> None:
+    """A call in a thousand that takes four hundred times as long, as on a machine with others."""
+    rare = Distribution(np.array([1e-3, 1.2e-3, 1.3e-3, 0.4]), np.array([0.0, 0.9, 0.999, 1.0]))
+    made = total((rare, rare))
+    random = np.random.default_rng(0)
+    drawn = rare.draw(random, 400_000) + rare.draw(random, 400_000)
+    for share in (0.5, 0.9, 0.99):
+        assert made.quantile(share) == pytest.approx(np.quantile(drawn, share), rel=0.02)
+
+
 def test_a_sum_keeps_the_mean_whatever_the_scales() -> None:
     slow = round_trip(0.05, 0.02, "gamma")
     made = total((slow, SKEWED, constant(0.1)))
