@@ -94,18 +94,22 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", choices=[pair.name for pair in PAIRS])
     given = parser.parse_args(sys.argv[2:])
+    taken = [pair for pair in PAIRS if given.only in (None, pair.name)]
     with tempfile.TemporaryDirectory() as scratch:
         runs = given.runs or Path(scratch) / "runs"
-        rows = []
-        for number, pair in enumerate(PAIRS):
-            if given.only not in (None, pair.name):
-                continue
-            held = Path(scratch) / str(number)
-            rows += list(compared(pair, runs, held, given.requests, given.seed))
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "link.json").write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
-    (RESULTS / "link.md").write_text(page(rows, given.requests), encoding="utf-8")
+        for pair in taken:
+            held = Path(scratch) / f"try-{pair.name}"
+            keep(pair, list(compared(pair, runs, held, given.requests, given.seed)))
     print((RESULTS / "link.md").read_text(encoding="utf-8"))
+
+
+def keep(pair: Pair, rows: list[dict[str, Any]]) -> None:
+    """Write the page with a pair's rows in place of its earlier ones."""
+    file = RESULTS / "link.json"
+    before = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else []
+    held = [row for row in before if row["pair"] != pair.name] + rows
+    file.write_text(json.dumps(held, indent=1) + "\n", encoding="utf-8")
+    file.with_suffix(".md").write_text(page(held), encoding="utf-8")
 
 
 def compared(
@@ -144,6 +148,8 @@ def compared(
             "lateness": seen["lateness"],
             "edge_call": seen["edge_seconds"],
             "shape": vars(pair.shape),
+            "rate": pair.rate,
+            "load": os.getloadavg()[0],
         }
 
 
@@ -304,25 +310,26 @@ ABOUT = (
     "the plan's predicted percentiles against a real run of the exported programs, the cloud in a "
     "process of its own behind a proxy that delays what passes. Asked for is agreement within "
     f"{WITHIN:.0%}. From one run on one machine; `lateness` (p90) is how late its timers were "
-    "meanwhile. Pairs of figures are predicted and measured."
+    "meanwhile, and `load` how many processes wanted its processors. "
+    "Pairs of figures are predicted and measured."
 )
 COLUMNS = ("pair", "plan", "percentile", "predicted", "measured", "difference", "share up")
-COLUMNS += ("accuracy", "lateness")
+COLUMNS += ("accuracy", "lateness", "load")
 
 
-def page(rows: list[dict[str, Any]], requests: int) -> str:
+def page(rows: list[dict[str, Any]]) -> str:
     """The results for people."""
     lines = [
         "# Plans beside their deployments",
         "",
-        f"`python -m benchmarks.placement link --requests {requests}`: {ABOUT}",
+        f"`LEPTON_DATA=... python -m benchmarks.placement link`: {ABOUT}",
         "",
         f"| {' | '.join(COLUMNS)} |",
-        "|---|---|---|---|---|---|---|---|---|",
+        f"|{'---|' * len(COLUMNS)}",
     ]
     for row in rows:
         if "problem" in row:
-            lines.append(f"| {row['pair']} | {row['kind']} | {row['problem']} | | | | | | |")
+            lines.append(f"| {row['pair']} | {row['kind']} | {row['problem']} | | | | | | | |")
             continue
         for name, predicted in row["predicted"].items():
             measured = row["measured"][name]
@@ -331,7 +338,8 @@ def page(rows: list[dict[str, Any]], requests: int) -> str:
             lines.append(
                 f"| {row['pair']} | {row['plan']} | {name} | {predicted * 1e3:.3g} ms | "
                 f"{measured * 1e3:.3g} ms | {apart:+.1%}{mark} | {_two(row['share_up'])} | "
-                f"{_two(row['accuracy'])} | {row['lateness'] * 1e3:.2g} ms |"
+                f"{_two(row['accuracy'])} | {row['lateness'] * 1e3:.2g} ms | "
+                f"{row['load']:.1f} |"
             )
     return "\n".join(lines) + "\n"
 
