@@ -257,6 +257,8 @@ def round_weights(
         for index in range(start, stop):
             column = left[:, :, index]
             rounded = (column / scale[:, :, 0]).round().clamp(-largest, largest)
+            # A weight that is exactly zero was made so, and stays.
+            rounded = rounded * (weight[:, :, index] != 0)
             integers[:, :, index] = rounded
             error = (column - rounded * scale[:, :, 0]) / upper[:, index, index, None]
             left[:, :, index:stop] -= error[:, :, None] * upper[:, index, None, index:stop]

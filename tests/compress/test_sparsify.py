@@ -147,7 +147,7 @@ class TestTheyStay:
     def test_through_int8(self, trained: Model) -> None:
         from onnx import numpy_helper
 
-        sparse = apply("sparsify", trained, DATA, sparsity="60 %").model
+        sparse = apply("sparsify", trained, DATA, sparsity="50 %").model
         aware = apply("quantize_aware", sparse, DATA, original=trained, epochs=1).model
         from lepton_compress.export.lower import lower
 
@@ -172,7 +172,7 @@ class TestTheyStay:
                     assert not point.any()  # a float zero is the integer zero
                     shares.append((held[name] == 0).mean())
             assert len(shares) == 4
-            assert min(shares) > 0.55
+            assert min(shares) >= 0.5  # rounding for the least error moves none
 
 
 class TestSchedule:

@@ -52,7 +52,7 @@ def test_the_teacher_counts(bench: Bench) -> None:
     [
         (
             [{"distil": {"teacher": {"onnx": "none.onnx"}}}],
-            r"asked\.yaml:.*variants\.asked\.0.*none\.onnx: no such file",
+            r"asked\.yaml:.*variants\.asked\[0\]: .*none\.onnx: no such file",
         ),
         (
             [{"prune": {"ratio": "50 %"}}, NARROW],
