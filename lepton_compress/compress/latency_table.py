@@ -132,11 +132,18 @@ def measure(
             for dims in itertools.product(*(each.sizes for each in axes))
         ]
         times = np.array(taken).reshape([len(each.sizes) for each in axes])
-        for axis in range(times.ndim):
-            # A wider layer that was faster by chance would draw the search to it.
-            times = np.maximum.accumulate(times, axis=axis)
-        table.axes[name], table.times[name] = axes, times
+        table.axes[name], table.times[name] = axes, _rising(times)
     return table
+
+
+def _rising(times: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Halfway from the greatest that lies below and never falls to the least that lies above:
+    a wider layer that was faster by chance would draw the search to it."""
+    for axis in range(times.ndim):
+        above = np.maximum.accumulate(times, axis=axis)
+        below = np.flip(np.minimum.accumulate(np.flip(times, axis), axis=axis), axis)
+        times = (above + below) / 2
+    return times
 
 
 def _levels(low: int, high: int, count: int, multiple: int) -> tuple[int, ...]:

@@ -214,9 +214,11 @@ def _settled(state: _Search, share: float) -> bool:
 
 def _chosen(state: _Search, share: float) -> Found:
     """The net that loses least of those that were measured to be within the budget; else the
-    fastest."""
+    fastest. What is told as predicted follows from the table and from all other nets."""
     good = [net for net in state.nets if net.measured <= share]
     net = min(good, key=lambda net: state.lost(net.widths)) if good else _fastest(state.nets)
+    others = state.fitted([each for each in state.nets if each is not net], share)
+    net = dataclasses.replace(net, predicted=others.time(state.features(net.widths)))
     low, high = net.timing.interval
     said = (
         f"{net.measured:.2f}x ({low:.2f} to {high:.2f}) of the time on {state.place.name} "

@@ -121,6 +121,13 @@ class TestTable:
             table.time(each) for each in sizes.seen.layers
         ]
 
+    def test_never_falls_as_layers_grow(self) -> None:
+        draw = np.random.default_rng(0)
+        noisy = np.add.outer(np.arange(5.0), np.arange(4.0)) + draw.normal(size=(5, 4))
+        made = latency_table._rising(noisy)
+        assert all((np.diff(made, axis=axis) >= 0).all() for axis in (0, 1))
+        assert abs((made - noisy).mean()) < 0.3
+
     def test_is_linear_between_what_was_measured(self) -> None:
         fixed = (("rows", 1),)
         axes = (latency_table.Axis((4, 8)), latency_table.Axis((2, 4, 8)))
