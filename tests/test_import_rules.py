@@ -102,6 +102,7 @@ COMPOSERS += ["target_pages"]
 COMPOSERS += ["weighing", "halving", "splitting", "deploying"]
 COMPOSERS += ["placing"]
 COMPOSERS += ["scaffold", "behaving", "verifying", "predicting", "pipeline", "library"]
+COMPOSERS += ["crossing"]
 COMPOSERS += ["remeasure", "judging", "__init__"]
 """They put the stages together. Each may import every stage, and the composers before it."""
 
