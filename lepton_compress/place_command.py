@@ -11,7 +11,8 @@ from lepton_compress.boundary import working
 from lepton_compress.options import AsJson, complete_recipe, complete_result, deliver
 
 if TYPE_CHECKING:
-    from lepton_compress.placements import Placement
+    from lepton_compress.boundary import Stage
+    from lepton_compress.placements import Cut, Placement
 
 placing = typer.Typer()
 
@@ -64,6 +65,13 @@ def place(
             "--simulate", help="Confirm latencies by discrete events (extra `placement`)."
         ),
     ] = False,
+    split: Annotated[
+        bool,
+        typer.Option(
+            "--split",
+            help="Cut the ONNX artifacts in two, measure the halves here, plan with them.",
+        ),
+    ] = False,
     quick: Annotated[
         bool, typer.Option("--quick", help="Leave out where the answer would change.")
     ] = False,
@@ -89,9 +97,12 @@ def place(
         from lepton_compress import placing as planning
         from lepton_compress.report import placement as view
 
+        held = list(results or ())
+        cuts = _cuts(held, fleet or Path(), stage) if split else []
         made = planning.place(
-            list(results or ()),
+            held,
             fleet or Path(),
+            cuts=cuts,
             sensitivity=not quick,
             maps=plot is not None or (html is not None and not quick),
             simulate=simulate,
@@ -120,6 +131,18 @@ def _check(results: list[Path] | None, fleet: Path | None, plot: Path | None) ->
         raise RecipeError("no fleet is given", where="--fleet", mend=mend)
     if plot is not None and plot.suffix.lower() not in (".png", ".svg"):
         raise RecipeError(f"cannot draw {plot.name!r}", where="--plot", mend="name a .png or .svg")
+
+
+def _cuts(results: list[Path], fleet: Path, stage: Stage) -> list[Cut]:
+    """What can be split, found out after the fleet was checked against the results."""
+    from lepton_compress import crossing
+    from lepton_compress import placing as planning
+    from lepton_compress.place.fleet import read_fleet
+    from lepton_compress.report.folder import read_result
+
+    file = read_fleet(fleet)
+    planning.check(file, [read_result(path) for path in results])
+    return crossing.crossings(results, file.fleet, stage.observer)
 
 
 def _write(made: Placement, html: Path | None, plot: Path | None) -> None:

@@ -107,10 +107,10 @@ COMPOSERS += ["compare", "joined", "tracking"]
 COMPOSERS += ["devices", "elsewhere", "measuring"]
 COMPOSERS += ["target_pages"]
 COMPOSERS += ["sensing"]
-COMPOSERS += ["weighing", "halving", "splitting"]
 COMPOSERS += ["weighing", "halving", "splitting", "deploying"]
 COMPOSERS += ["placing"]
 COMPOSERS += ["scaffold", "behaving", "verifying", "predicting", "pipeline", "library"]
+COMPOSERS += ["crossing"]
 COMPOSERS += ["remeasure", "judging", "during_training", "__init__"]
 """They put the stages together. Each may import every stage, and the composers before it."""
 

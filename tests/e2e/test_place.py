@@ -73,6 +73,19 @@ def test_simulated_drawn_and_with_what_would_change(run: Path, cli: Cli) -> None
     assert (run / "map.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
+def test_halves_are_measured_where_a_split_is_wanted(tiny_run: Path, cli: Cli) -> None:
+    """In the folder of the run itself, beside which its recipe and its data lie."""
+    asked = demands(latency="30 s", may_leave="features", only=["split"])
+    (tiny_run / "split.yaml").write_text(yaml.safe_dump(plain_fleet(**asked)))
+    done = cli("place", RUN, "--fleet", "split.yaml", "--split", "--quick", "--json", cwd=tiny_run)
+    assert done.returncode == 0, done.stderr
+    plan = json.loads(done.stdout)["placed"][0]["plan"]
+    assert plan["kind"] == "split"
+    assert plan["cut"]["features"]
+    assert plan["leaves"] == "features"
+
+
 def test_an_example_to_start_from(run: Path, cli: Cli) -> None:
     done = cli("place", "--example", "image", cwd=run)
     assert done.returncode == 0
