@@ -57,6 +57,7 @@ class TestStudent:
             open=opening(own=fresh),
             student={"args": {"width": 4}},
             epochs=12,
+            validation="0 %",
             batch_size=16,
             learning_rate=0.02,
         )
@@ -114,7 +115,8 @@ class TestTeacher:
     def test_an_onnx_file_teaches_as_its_module_does(self, teacher: Model) -> None:
         lowered = lower(teacher, Split({"x": DATA.calibration.inputs["input"]}))
         graph = Model("graph", lowered.value, *forms.signature(lowered.value))
-        asked: dict[str, Any] = {"epochs": 3, "batch_size": 16, "learning_rate": 0.01}
+        asked: dict[str, Any] = {"epochs": 8, "batch_size": 16, "learning_rate": 0.01}
+        asked["validation"] = "0 %"
         student, data = model_of(lambda: Plain(4)), dataset(labels=False)
         by_file, by_module = (
             apply("distil", student, data, original=model_of(Plain), open=give, **asked, **given)
@@ -149,10 +151,11 @@ class TestTeacher:
     def test_it_is_adapted_first(self, teacher: Model) -> None:
         strange = model_of(Plain, seed=3)  # it knows nothing of these data
         pupil = model_of(lambda: Plain(4), seed=7)
-        asked: dict[str, Any] = {"labels": "0 %", "epochs": 8, "batch_size": 16}
+        whole = {"epochs": 16, "batch_size": 16, "learning_rate": 0.01, "validation": "0 %"}
+        asked: dict[str, Any] = {"labels": "0 %", **whole}
         plain, adapted = (
             apply("distil", pupil, DATA, original=strange, teacher=given, **asked)
-            for given in ({}, {"adapt": {"epochs": 8, "batch_size": 16}})
+            for given in ({}, {"adapt": whole})
         )
         assert accuracy(adapted.model, DATA.evaluation) > accuracy(plain.model, DATA.evaluation)
         losses = adapted.statistics["adapted"]["loss"]
