@@ -64,6 +64,20 @@ class Shape:
         inputs, units = self.dims
         return held["steps"] * held["directions"] * held["gates"] * units * (inputs + units)  # type: ignore[no-any-return]
 
+    @property
+    def weights(self) -> int:
+        """Numbers that it multiplies by, which are its own."""
+        held = dict(self.fixed)
+        if self.kind in CONVOLUTIONS:
+            inner = math.prod(self.dims) // held["groups"] if self.kind == "conv" else self.dims[0]
+            return int(inner * math.prod(held["kernel"]))
+        if self.kind == "batched":
+            return 0
+        if self.kind == "product":
+            return math.prod(self.dims)
+        inputs, units = self.dims
+        return int(held["directions"] * held["gates"] * units * (inputs + units))
+
 
 @dataclass
 class Seen:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from lepton_compress.provenance import is_x86
@@ -102,3 +103,14 @@ def blocked(asked: str, processor: Mapping[str, Any]) -> Decision:
     if found:
         return Decision("int8", f"ONNX Runtime multiplies blocks in int8 with {found[0]}, faster")
     return Decision("float32", "ONNX Runtime has no int8 kernel for blocks here")
+
+
+def core_cache() -> float | None:
+    """Bytes of the largest cache that a core of this machine has for itself, its second level; None
+    where the system does not tell."""
+    file = Path("/sys/devices/system/cpu/cpu0/cache/index2/size")
+    text = file.read_text().strip() if file.is_file() else ""
+    units = {"K": 1024, "M": 1024**2}
+    if text[:-1].isdigit() and text[-1:] in units:
+        return float(int(text[:-1]) * units[text[-1]])
+    return None

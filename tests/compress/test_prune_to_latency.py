@@ -15,7 +15,7 @@ import pytest
 
 from lepton_compress.artifacts import Model, Place, StepContext
 from lepton_compress.compress import latency_table, prune_to_latency
-from lepton_compress.compress.latency_fit import Features, fit
+from lepton_compress.compress.latency_fit import Features, brought, fit
 from lepton_compress.compress.layer_shapes import watch
 from lepton_compress.compress.pruning_budget import Budget
 from lepton_compress.compress.race import Timing
@@ -97,7 +97,7 @@ def test_meets_the_budget_and_predicts_what_is_measured(
     assert reached <= share
     assert found.statistics["measured"] == pytest.approx(reached)
     assert found.statistics["predicted"] == pytest.approx(reached, rel=0.1)
-    assert len(timed) <= 8
+    assert len({id(each) for each in timed}) <= 7  # some are timed in several sessions
     assert "predicted" in found.note
 
 
@@ -164,6 +164,11 @@ class TestFit:
         made = fit(known, known[1][1])
         assert made.time(known[1][0]) == pytest.approx(known[1][1], rel=0.01)
         assert min(made.factors) >= 0
+
+    def test_weights_are_brought_anew_where_they_do_not_stay(self) -> None:
+        assert brought(1e6, None) == brought(1e6, 2e6) == 0
+        assert brought(4e6, 2e6) == 4e6
+        assert brought(1.5e6, 2e6) == 0.75e6
 
     def test_without_other_nets_layers_count_as_they_were_measured(self) -> None:
         made = fit([(self.NETS[0], 1.0)], 1.0)
