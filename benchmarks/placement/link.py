@@ -54,18 +54,36 @@ class Shape:
 
 @dataclass(frozen=True)
 class Pair:
-    """A small model for the edge and a better one for the cloud, on the same samples."""
+    """A network, whose pruned variant is for the edge, and a link."""
 
     name: str
-    edge: str
-    cloud: str
+    network: str
     shape: Shape
     rate: float
 
 
 PAIRS = (
-    Pair("pictures", "mobilenet-v1-edge", "resnet8-edge", Shape(0.06, 0.012, 4e6, 20e6), 12.0),
+    Pair("pictures", "resnet8:ResNet8", Shape(0.06, 0.012, 4e6, 20e6), 10.0),
+    Pair("speech", "keyword_dscnn:KeywordDsCnn", Shape(0.1, 0.02, 2e6, 10e6), 10.0),
 )
+RECIPE = """\
+version: 1
+name: {name}
+model:
+  factory: {root}/reference_models/{folder}/model.py:{network}
+  weights: {root}/reference_models/{folder}/weights.safetensors
+  outputs: [scores]
+data: {{python: {{function: "{root}/reference_models/{folder}/data.py:load"}}}}
+preprocess: {preprocess}
+metrics: [accuracy]
+variants:
+  int8: [quantize]
+  small: [prune: {{to: {{macs: 0.2x}}}}, finetune: {{epochs: 1}}, quantize]
+targets: [{{name: edge, runtime: onnxruntime-cpu, threads: 1, batch: 1}}]
+gates: {{drop: 100 %}}
+measure: {{cap: 3 s}}
+"""
+BEFORE = {"pictures": "[image: {mean: [0.5], std: [0.5]}]", "speech": "[]"}
 
 
 def main() -> None:
@@ -74,40 +92,48 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=600)
     parser.add_argument("--runs", type=Path, help="where runs of the recipes are, or will be")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", choices=[pair.name for pair in PAIRS])
     given = parser.parse_args(sys.argv[2:])
+    taken = [pair for pair in PAIRS if given.only in (None, pair.name)]
     with tempfile.TemporaryDirectory() as scratch:
         runs = given.runs or Path(scratch) / "runs"
-        rows = []
-        for number, pair in enumerate(PAIRS):
-            held = Path(scratch) / str(number)
-            rows += list(compared(pair, runs, held, given.requests, given.seed))
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "link.json").write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
-    (RESULTS / "link.md").write_text(page(rows, given.requests), encoding="utf-8")
+        for pair in taken:
+            held = Path(scratch) / f"try-{pair.name}"
+            keep(pair, list(compared(pair, runs, held, given.requests, given.seed)))
     print((RESULTS / "link.md").read_text(encoding="utf-8"))
+
+
+def keep(pair: Pair, rows: list[dict[str, Any]]) -> None:
+    """Write the page with a pair's rows in place of its earlier ones."""
+    file = RESULTS / "link.json"
+    before = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else []
+    held = [row for row in before if row["pair"] != pair.name] + rows
+    file.write_text(json.dumps(held, indent=1) + "\n", encoding="utf-8")
+    file.with_suffix(".md").write_text(page(held), encoding="utf-8")
 
 
 def compared(
     pair: Pair, runs: Path, scratch: Path, requests: int, seed: int
 ) -> Iterator[dict[str, Any]]:
     """A row for each kind of plan."""
-    results = [run_of(runs, name) for name in (pair.edge, pair.cloud)]
-    overhead, trip = calibrated(pair, results, scratch / "calibration", seed)
-    low, high = results
-    split = best_cuts(high, overhead)
+    run = run_of(runs, pair)
+    overhead, trip = calibrated(pair, run, scratch / "calibration", seed)
+    split = best_cuts(run, overhead)
     for kind in KINDS:
-        used = [high] if kind in ("cloud", "split") else results if kind == "cascade" else [low]
-        fleet = fleet_of(pair, kind, trip, payload(high) + overhead)
-        placed = placing.place(used, fleet, cuts=split, sensitivity=False, seed=seed)
+        fleet = fleet_of(pair, kind, trip, payload(run) + overhead)
+        placed = placing.place(run, fleet, cuts=split, sensitivity=False, seed=seed)
         if not placed.feasible:
             yield {"pair": pair.name, "kind": kind, "problem": "the planner found no plan"}
             continue
         folder = scratch / kind
-        made = deploying.deployment(placed.placed[0], placed, used, scratch / f"{kind}-halves")
+        made = deploying.deployment(placed.placed[0], placed, [run], scratch / f"{kind}-halves")
         exporting.export(made, folder)
-        seen = tried(folder, pair.shape, evaluation(low), pair.rate, requests, seed)
+        seen = tried(folder, pair.shape, evaluation(run), pair.rate, requests, seed)
         plan = placed.placed[0].plan
         assert plan is not None
+        if "latency" not in seen:
+            yield {"pair": pair.name, "kind": kind, "problem": f"no answers: {seen['problems']}"}
+            continue
         measured = seen["latency"]
         yield {
             "pair": pair.name,
@@ -122,14 +148,23 @@ def compared(
             "lateness": seen["lateness"],
             "edge_call": seen["edge_seconds"],
             "shape": vars(pair.shape),
+            "rate": pair.rate,
+            "load": os.getloadavg()[0],
         }
 
 
-def run_of(runs: Path, name: str) -> RunResult:
-    """The result of a shipped recipe, run now where it was not."""
-    if not (runs / name / "result.json").is_file():
-        pipeline.run(ROOT / "recipes" / f"{name}.yaml", out=runs / name)
-    return read_result(runs / name)
+def run_of(runs: Path, pair: Pair) -> RunResult:
+    """The result of a pair's recipe, run now where it was not."""
+    folder, _, network = pair.network.partition(":")
+    if not (runs / pair.name / "result.json").is_file():
+        runs.mkdir(parents=True, exist_ok=True)
+        recipe = runs / f"{pair.name}.yaml"
+        text = RECIPE.format(
+            name=pair.name, root=ROOT, folder=folder, network=network, preprocess=BEFORE[pair.name]
+        )
+        recipe.write_text(text, encoding="utf-8")
+        pipeline.run(recipe, out=runs / pair.name, workspace=runs / ".lepton")
+    return read_result(runs / pair.name)
 
 
 def evaluation(result: RunResult) -> Split:
@@ -139,7 +174,8 @@ def evaluation(result: RunResult) -> Split:
 
     source = kept_recipe(result)
     assert source is not None
-    return artifact_data(source).evaluation
+    names = [spec.name for spec in result.artifacts[0].inputs]
+    return artifact_data(source).evaluation.named(names)
 
 
 def payload(result: RunResult) -> int:
@@ -148,8 +184,8 @@ def payload(result: RunResult) -> int:
 
 
 def best_cuts(result: RunResult, overhead: int) -> tuple[Cut, ...]:
-    """The measured cuts of what would run in the cloud alone."""
-    artifact = result.artifact(candidates(result)[-1])
+    """The measured cuts of the whole network in int8."""
+    artifact = result.artifact("int8")
     assert result.folder is not None
     found = splitting.cuts(
         result.folder / artifact.path, evaluation(result), observer=Silent(), edge=edge_of(result)
@@ -167,20 +203,15 @@ def edge_of(result: RunResult) -> Any:
     return source.recipe.targets[0]
 
 
-def candidates(result: RunResult) -> list[str]:
-    """Of the ONNX artifacts."""
-    return [each.candidate for each in result.artifacts if each.format == "onnx"]
-
-
 def calibrated(
-    pair: Pair, results: list[RunResult], scratch: Path, seed: int
+    pair: Pair, run: RunResult, scratch: Path, seed: int
 ) -> tuple[int, dict[str, float]]:
     """Bytes of a request beside the sample, and what an empty request takes across the link."""
-    fleet = fleet_of(pair, "cloud", {"round_trip": 0.05, "spread": 0.0}, payload(results[1]))
-    placed = placing.place(results[1], fleet, sensitivity=False, seed=seed)
-    made = deploying.deployment(placed.placed[0], placed, results, scratch / "halves")
+    fleet = fleet_of(pair, "cloud", {"round_trip": 0.05, "spread": 0.001}, payload(run))
+    placed = placing.place(run, fleet, sensitivity=False, seed=seed)
+    made = deploying.deployment(placed.placed[0], placed, [run], scratch / "halves")
     folder = exporting.export(made, scratch / "cloud-only")
-    split = evaluation(results[1])
+    split = evaluation(run)
     with cloud(folder) as port, link(port, pair.shape, seed) as shaped:
         edge, measure = (program(folder, name) for name in ("edge", "measure"))
         with edge.Edge(folder / "edge", shaped.url) as device:
@@ -189,7 +220,7 @@ def calibrated(
             for row in range(10):
                 device.answer({name: array[row : row + 1] for name, array in split.inputs.items()})
             sent = (shaped.up.passed - before) / 10
-    return round(sent) - payload(results[1]), trip
+    return round(sent) - payload(run), trip
 
 
 def fleet_of(pair: Pair, kind: str, trip: dict[str, float], up: int) -> dict[str, Any]:
@@ -220,7 +251,7 @@ def fleet_of(pair: Pair, kind: str, trip: dict[str, float], up: int) -> dict[str
                 "demands": {"only": [kind]},
             }
         ],
-        "prefer": "most_accurate" if kind == "cascade" else "fastest",
+        "prefer": "most_accurate" if kind in ("cloud", "cascade") else "fastest",
     }
 
 
@@ -275,28 +306,30 @@ def program(folder: Path, name: str) -> Any:
     return made
 
 
-def page(rows: list[dict[str, Any]], requests: int) -> str:
+ABOUT = (
+    "the plan's predicted percentiles against a real run of the exported programs, the cloud in a "
+    "process of its own behind a proxy that delays what passes. Asked for is agreement within "
+    f"{WITHIN:.0%}. From one run on one machine; `lateness` (p90) is how late its timers were "
+    "meanwhile, and `load` how many processes wanted its processors. "
+    "Pairs of figures are predicted and measured."
+)
+COLUMNS = ("pair", "plan", "percentile", "predicted", "measured", "difference", "share up")
+COLUMNS += ("accuracy", "lateness", "load")
+
+
+def page(rows: list[dict[str, Any]]) -> str:
     """The results for people."""
     lines = [
         "# Plans beside their deployments",
         "",
-        (
-            f"`python -m benchmarks.placement link --requests {requests}`: the plan's predicted "
-            "percentiles against a real run of the exported programs, the cloud in a process of its "
-            "own behind a proxy that delays what passes. Asked for is agreement within "
-            f"{WITHIN:.0%}. Seconds of one run on one machine; `lateness` (p90) is how late its timers "
-            "were meanwhile."
-        ),
+        f"`LEPTON_DATA=... python -m benchmarks.placement link`: {ABOUT}",
         "",
-        (
-            "| pair | plan | percentile | predicted | measured | difference | share up | accuracy | "
-            "lateness |"
-        ),
-        "|---|---|---|---|---|---|---|---|---|",
+        f"| {' | '.join(COLUMNS)} |",
+        f"|{'---|' * len(COLUMNS)}",
     ]
     for row in rows:
         if "problem" in row:
-            lines.append(f"| {row['pair']} | {row['kind']} | {row['problem']} | | | | | | |")
+            lines.append(f"| {row['pair']} | {row['kind']} | {row['problem']} | | | | | | | |")
             continue
         for name, predicted in row["predicted"].items():
             measured = row["measured"][name]
@@ -305,7 +338,8 @@ def page(rows: list[dict[str, Any]], requests: int) -> str:
             lines.append(
                 f"| {row['pair']} | {row['plan']} | {name} | {predicted * 1e3:.3g} ms | "
                 f"{measured * 1e3:.3g} ms | {apart:+.1%}{mark} | {_two(row['share_up'])} | "
-                f"{_two(row['accuracy'])} | {row['lateness'] * 1e3:.2g} ms |"
+                f"{_two(row['accuracy'])} | {row['lateness'] * 1e3:.2g} ms | "
+                f"{row['load']:.1f} |"
             )
     return "\n".join(lines) + "\n"
 

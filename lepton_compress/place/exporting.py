@@ -2,8 +2,8 @@
 
     deployment.json      all of it in one place
     README.md            how to start both sides
-    edge/                manifest.json, edge.py, measure.py, requirements.txt, the artifact
-    cloud/               manifest.json, cloud.py, requirements.txt, the artifact
+    edge/                manifest.json, requirements.txt, edge.py, uplink.py, measure.py, artifact
+    cloud/               manifest.json, requirements.txt, cloud.py, batching.py, artifact
     link.py              a link to try it across
 
 The programs need nothing of this package. What loads an artifact is the file that every measurement
@@ -96,7 +96,7 @@ def _edge(deployment: Deployment, folder: Path) -> dict[str, Json]:
             "backoff": deployment.backoff,
         }
         packages += _EDGE
-    for name in ("edge.py", "measure.py"):
+    for name in ("edge.py", "uplink.py", "measure.py"):
         shutil.copyfile(RUNNERS / name, folder / name)
     _write_json(folder / MANIFEST, about)
     _requirements(folder, packages)
@@ -117,7 +117,9 @@ def _cloud(deployment: Deployment, part: Part, folder: Path) -> dict[str, Json]:
     model, packages = _part(part, folder)
     sizes = [each["shape"][0] for each in model["inputs"] if each["shape"]]
     fixed = [size for size in sizes if isinstance(size, int)]
-    single = bool(fixed) or not deployment.stacks
+    outputs = [each["shape"][0] if each["shape"] else 1 for each in model["outputs"]]
+    stacks = deployment.stacks and all(isinstance(size, str) for size in outputs)
+    single = bool(fixed) or not stacks or _mixes(part.path)
     about: dict[str, Json] = {
         "version": VERSION,
         "name": deployment.name,
@@ -132,10 +134,22 @@ def _cloud(deployment: Deployment, part: Part, folder: Path) -> dict[str, Json]:
             "max_body": deployment.max_body,
         },
     }
-    shutil.copyfile(RUNNERS / "cloud.py", folder / "cloud.py")
+    for name in ("cloud.py", "batching.py"):
+        shutil.copyfile(RUNNERS / name, folder / name)
     _write_json(folder / MANIFEST, about)
     _requirements(folder, [*packages, *_CLOUD])
     return about
+
+
+def _mixes(path: Path) -> bool:
+    """Whether an answer depends on what else is in the batch: dynamic quantisation takes one range
+    for all samples of a call."""
+    import onnx
+
+    if path.suffix != ".onnx":
+        return False
+    graph = onnx.load(path, load_external_data=False).graph
+    return any(node.op_type.startswith("DynamicQuantize") for node in graph.node)
 
 
 def _part(part: Part, folder: Path) -> tuple[dict[str, Json], list[str]]:

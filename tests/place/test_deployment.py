@@ -26,6 +26,7 @@ from lepton_compress.targets.onnxruntime_cpu import onnxruntime_cpu
 from tests.place import served
 from tests.place.served import Cloud
 
+PROGRAMS = ("batching", "cloud", "edge", "link", "measure", "uplink")
 KINDS = ("edge", "cloud", "cascade", "split")
 
 
@@ -312,7 +313,7 @@ class TestExport:
 
     def test_the_programs_import_nothing_of_this_package(self) -> None:
         files = [each for each in RUNNERS.glob("*.py") if each.stem != "__init__"]
-        assert {each.stem for each in files} == {"cloud", "edge", "measure", "link"}
+        assert {each.stem for each in files} == set(PROGRAMS)
         for file in files:
             nodes = ast.walk(ast.parse(file.read_text(encoding="utf-8")))
             named = [
@@ -333,11 +334,17 @@ class TestExport:
 
         common = {"manifest.json", "requirements.txt", "frames.py", "onnxruntime_session.py"}
         cascade = deployed["cascade"]
-        assert names(cascade / "edge") == common | {"edge.py", "measure.py", "worse.onnx"}
-        assert names(cascade / "cloud") == common | {"cloud.py", "good.onnx"}
+        assert names(cascade / "edge") == common | {
+            "edge.py",
+            "uplink.py",
+            "measure.py",
+            "worse.onnx",
+        }
+        assert names(cascade / "cloud") == common | {"cloud.py", "batching.py", "good.onnx"}
         assert names(cascade) == {"edge", "cloud", "link.py", "README.md", "deployment.json"}
         assert names(deployed["cloud"] / "edge") == {
             "edge.py",
+            "uplink.py",
             "measure.py",
             "manifest.json",
             "requirements.txt",
@@ -368,6 +375,20 @@ class TestExport:
         with pytest.raises(InputError, match=said):
             export(Deployment(kind, "wrong", **given), tmp_path / "out")
         assert not (tmp_path / "out").exists()
+
+    def test_a_model_that_takes_one_range_for_a_batch_answers_one_at_a_time(
+        self, tmp_path: Path
+    ) -> None:
+        from onnxruntime.quantization import quantize_dynamic
+
+        plain, rounded = served.classifier(tmp_path / "plain.onnx"), tmp_path / "rounded.onnx"
+        quantize_dynamic(plain, rounded)
+        most = {}
+        for path in (plain, rounded):
+            folder = export(Deployment("cloud", "one", cloud=Part(path)), tmp_path / path.stem)
+            most[path.stem] = json.loads((folder / "cloud" / "manifest.json").read_text())
+        assert most["plain"]["serving"]["max_batch"] == 8
+        assert most["rounded"]["serving"]["max_batch"] == 1
 
     def test_what_is_there_is_not_replaced(self, tmp_path: Path) -> None:
         given = served.deployment("edge", tmp_path)

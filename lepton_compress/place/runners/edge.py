@@ -27,8 +27,6 @@ import hashlib
 import importlib
 import json
 import logging
-import os
-import random
 import sys
 import threading
 import time
@@ -38,24 +36,14 @@ from typing import Any
 
 import numpy as np
 
-TOKEN = "LEPTON_TOKEN"  # noqa: S105 - the name of a variable
-INFER, HEALTH = "/v1/infer", "/healthz"
-BINARY = "application/octet-stream"
-AGAIN = (429, 502, 503, 504)
-"""HTTP's statuses after which another attempt may do better."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 8.0
 """Seconds for which a cascade does without the cloud after the link failed: at first, at most."""
-LARGEST_ANSWER = 1 << 26
 
+if str(Path(__file__).resolve().parent) not in sys.path:
+    sys.path.append(str(Path(__file__).resolve().parent))
+uplink: Any = importlib.import_module("uplink")  # which lies beside this file
+LinkDownError, RefusedError = uplink.LinkDownError, uplink.RefusedError
 log = logging.getLogger("edge")
-
-
-class LinkDownError(Exception):
-    """The cloud gave no answer in time."""
-
-
-class RefusedError(Exception):
-    """The cloud does not take what was sent; sending it again would not help."""
 
 
 class ManifestError(Exception):
@@ -142,11 +130,12 @@ class Edge:
         self.threshold = rule.get("threshold", 0.0) if threshold is None else threshold
         self._session: Any = self._load() if "model" in self.about else None
         self._busy = threading.Lock()
-        self._link = self.about.get("link") or {}
-        self._url, self._pool = url.rstrip("/"), None
         self._pause, self._down_until, self._down = 0.0, 0.0, ""
+        self._uplink: Any = None
         if self.kind != "edge":
-            self._pool = self._connect(token, ca)
+            self._uplink = uplink.Uplink(
+                url, self.about["link"], token, ca, lambda: self.counts.add(attempts=1)
+            )
 
     def __enter__(self) -> Edge:
         return self
@@ -156,8 +145,8 @@ class Edge:
 
     def close(self) -> None:
         """Close its connections."""
-        if self._pool is not None:
-            self._pool.clear()
+        if self._uplink is not None:
+            self._uplink.close()
 
     def answer(self, feeds: dict[str, Any]) -> Answer:
         """What comes out for the arrays of some samples, each (samples, ...).
@@ -180,12 +169,8 @@ class Edge:
     def health(self) -> dict[str, Any]:
         """Whether the model here is loaded and the cloud is reached."""
         told: dict[str, Any] = {"name": self.about["name"], "kind": self.kind}
-        if self._pool is not None:
-            try:
-                got = self._pool.request("GET", self._url + HEALTH, timeout=2.0, retries=False)
-                told["cloud"] = json.loads(got.data) if got.status == 200 else got.status
-            except Exception as error:  # of urllib3, or of what is no JSON
-                told["cloud"] = f"not reached: {plain(error)}"
+        if self._uplink is not None:
+            told["cloud"] = self._uplink.health()
         return told
 
     def _edge(self, feeds: dict[str, Any]) -> Answer:
@@ -193,13 +178,13 @@ class Edge:
         return Answer(outputs, "edge", edge=seconds)
 
     def _cloud(self, feeds: dict[str, Any]) -> Answer:
-        return self._ask(feeds)
+        return self._up(feeds)
 
     def _split(self, feeds: dict[str, Any]) -> Answer:
         halfway, seconds = self._run(feeds)
         crossing = {name: halfway[name] for name in self.about["crossing"]}
         crossing.update({name: feeds[name] for name in self.about["passed"]})
-        made = self._ask(crossing)
+        made = self._up(crossing)
         early = {name: halfway[name] for name in self.about["early"]}
         whole = {**early, **made.outputs}
         made.outputs = {name: whole[name] for name in self.about["outputs"]}
@@ -216,7 +201,7 @@ class Edge:
             own.degraded = self._down
             return own
         try:
-            made = self._ask(feeds)
+            made = self._up(feeds)
         except LinkDownError as error:
             self._pause = min(max(2 * self._pause, FIRST_PAUSE), LONGEST_PAUSE)
             self._down_until = time.monotonic() + self._pause
@@ -237,88 +222,11 @@ class Edge:
         outputs = [each["name"] for each in self.about["model"]["outputs"]]
         return dict(zip(outputs, made)), seconds  # noqa: B905 - Python 3.9
 
-    def _ask(self, arrays: dict[str, Any]) -> Answer:
-        """Send arrays up.
-
-        Raises:
-            LinkDownError: no answer came in time, whatever was tried.
-            RefusedError: the cloud does not take them.
-        """
-        from safetensors.numpy import load, save
-
-        body = save({name: np.ascontiguousarray(array) for name, array in arrays.items()})
+    def _up(self, arrays: dict[str, Any]) -> Answer:
         start = time.perf_counter()
-        data = self._post(bytes(body), time.monotonic() + self._link["timeout"])
-        outputs = dict(load(data))
+        outputs, sent, received = self._uplink.ask(arrays)
         link = time.perf_counter() - start
-        return Answer(outputs, "cloud", sent=len(body), received=len(data), link=link)
-
-    def _post(self, body: bytes, deadline: float) -> bytes:
-        """Try until there is an answer, the attempts are used up or the time is over."""
-        tried, pause, said = 0, float(self._link["backoff"]), "no time was left"
-        while tried <= self._link["retries"]:
-            left = deadline - time.monotonic()
-            if left <= 0:
-                break
-            tried += 1
-            self.counts.add(attempts=1)
-            status, data, said = self._attempt(body, left)
-            if status == 200:
-                return data
-            if status and status not in AGAIN:
-                raise RefusedError(said)
-            # Half of it by chance, so that devices that failed together do not return together.
-            rest = min(pause * random.uniform(0.5, 1.0), deadline - time.monotonic())  # noqa: S311
-            if tried <= self._link["retries"] and rest > 0:
-                time.sleep(rest)
-            pause *= 2
-        raise LinkDownError(
-            f"no answer from {self._url or 'the cloud'} in {tried} attempts: {said}"
-        )
-
-    def _attempt(self, body: bytes, left: float) -> tuple[int, bytes, str]:
-        """Status (0 without any), body and problem of one request."""
-        import urllib3
-
-        pool: Any = self._pool
-        headers = {"Content-Type": BINARY}
-        if self._token:
-            headers["Authorization"] = f"Bearer {self._token}"
-        try:
-            got = pool.request(
-                "POST",
-                self._url + INFER,
-                body=body,
-                headers=headers,
-                timeout=urllib3.Timeout(connect=left, read=left),
-                retries=False,
-                preload_content=False,
-            )
-            data = got.read(LARGEST_ANSWER + 1)
-            got.release_conn()
-        except (urllib3.exceptions.HTTPError, OSError) as error:
-            return 0, b"", plain(error)
-        if len(data) > LARGEST_ANSWER:
-            return 500, b"", "the answer is too long"
-        if got.status == 200:
-            return 200, data, ""
-        try:
-            said = str(json.loads(data)["error"])
-        except (ValueError, KeyError, TypeError):
-            said = "no reason given"
-        return int(got.status), b"", f"{got.status}: {said}"
-
-    def _connect(self, token: str | None, ca: str | None) -> Any:
-        import urllib3
-
-        if not self._url.startswith(("http://", "https://")):
-            raise ManifestError("the address of the cloud is missing; give it as --url")
-        self._token = os.environ.get(TOKEN, "") if token is None else token
-        if self._token and self._url.startswith("http://") and not _is_here(self._url):
-            log.warning("the token goes to another machine unencrypted; use https")
-        return urllib3.PoolManager(
-            num_pools=2, maxsize=64, block=False, ca_certs=ca, cert_reqs="CERT_REQUIRED"
-        )
+        return Answer(outputs, "cloud", sent=sent, received=received, link=link)
 
     def _checked(self, feeds: dict[str, Any]) -> dict[str, Any]:
         wanted = [each["name"] for each in self.about["inputs"]]
@@ -347,20 +255,6 @@ def confidence(outputs: dict[str, Any], rule: dict[str, Any]) -> Any:
     scores = scores / rule["temperature"]
     shares = np.exp(scores - scores.max(axis=1, keepdims=True))
     return shares.max(axis=1) / shares.sum(axis=1)
-
-
-def plain(error: BaseException) -> str:
-    """The gist of an error of the network."""
-    cause: BaseException = error
-    while cause.__cause__ is not None or cause.__context__ is not None:
-        cause = cause.__cause__ or cause.__context__  # type: ignore[assignment]
-    said = " ".join(str(cause).split())
-    return f"{type(cause).__name__}: {said}" if said else type(cause).__name__
-
-
-def _is_here(url: str) -> bool:
-    host = url.split("//", 1)[1].rsplit(":", 1)[0].split("/", 1)[0]
-    return host in ("127.0.0.1", "localhost", "[::1]")
 
 
 def read_manifest(folder: Path) -> Any:
