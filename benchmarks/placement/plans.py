@@ -55,6 +55,7 @@ VARIANTS: dict[str, Any] = {
 NEAR = 0.05
 KEPT = 0.99
 STEPS = 128
+REQUESTS = 50_000
 
 
 @dataclass(frozen=True)
@@ -322,7 +323,7 @@ def simulated(pair: Pair, count: int) -> list[dict[str, Any]]:
         planner = Planner(random_fleet(pair, seed), [pair.result], pair.cuts)
         if planner.solve(planner.fleet)[1] is None:
             continue
-        (made,) = simulation.confirm(planner, seed, Silent(), requests=20_000)
+        (made,) = simulation.confirm(planner, seed, Silent(), requests=REQUESTS)
         kind = planner.place().placed[0].plan
         rows.append(
             {

@@ -195,7 +195,7 @@ def total(parts: tuple[Distribution, ...]) -> Distribution:
     for each in moving:
         product = product * fft.rfft(each.on(step, cells), size)
     mass = np.maximum(fft.irfft(product, size)[:cells], 0.0)
-    return _thinned(from_masses(mass, step, fixed))
+    return thinned(from_masses(mass, step, fixed))
 
 
 def from_masses(mass: Floats, step: float, start: float = 0.0) -> Distribution:
@@ -209,12 +209,16 @@ def from_masses(mass: Floats, step: float, start: float = 0.0) -> Distribution:
     return Distribution(np.concatenate([[start], times]), np.concatenate([shares[:1], shares]))
 
 
-def _thinned(held: Distribution) -> Distribution:
-    """With no more points than a reader of percentiles can tell apart."""
+def thinned(held: Distribution, start: float = 0.0) -> Distribution:
+    """With no more points than a reader of percentiles can tell apart.
+
+    Args:
+        start: the share from which on they are spread, beyond a jump at the first time.
+    """
     if len(held.times) <= len(_THIN):
         return held
     last = len(held.times) - 1
-    kept = np.searchsorted(held.shares, _THIN)
+    kept = np.searchsorted(held.shares, start + (1 - start) * _THIN)
     kept = np.unique(np.concatenate([[0, 1], np.minimum(kept, last), [last]]))
     return Distribution(held.times[kept], held.shares[kept])
 

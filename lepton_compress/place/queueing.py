@@ -18,9 +18,11 @@ import math
 import numpy as np
 from scipy import fft
 
-from lepton_compress.place.distribution import Distribution, Floats, constant
+from lepton_compress.place.distribution import Distribution, Floats, constant, thinned
 
-CELLS = 2048
+CELLS, MOST_CELLS = 2048, 1 << 16
+_FINE = 0.05
+"""Steps of the grid, in medians of a call: a tail may be hundreds of these long."""
 _TILT = 16.0
 _TAIL = 18.0
 """Mean geometric terms that a grid holds: beyond lies a share of about 1e-8."""
@@ -82,19 +84,22 @@ def waiting(rate: float, service: Distribution, servers: int = 1) -> Distributio
     residual = service.second_moment / (2 * service.mean) / servers
     lag = float(np.interp(1 - 1e-6, first, ages))
     span = max(lag, ages[-1] / servers) + _TAIL * residual / (1 - load)
-    step = span / (CELLS - 1)
+    body = service.quantile(0.5) / servers
+    cells = min(max(CELLS, math.ceil(span / max(_FINE * body, _LEAST))), MOST_CELLS)
+    step = span / (cells - 1)
     # Of the first to end, and of one server that is so many times as fast.
-    head = Distribution(ages, first).on(step, CELLS)
-    term = Distribution(ages / servers, left).on(step, CELLS)
+    head = Distribution(ages, first).on(step, cells)
+    term = Distribution(ages / servers, left).on(step, cells)
     mass = _compound(head, term, load)
     mass *= delayed / float(mass.sum())
     shares = np.minimum(1 - delayed + np.cumsum(mass), 1.0)
     shares[-1] = 1.0
-    times = (np.arange(CELLS) + 0.5) * step
-    return Distribution(
+    times = (np.arange(cells) + 0.5) * step
+    made = Distribution(
         np.concatenate([[0.0, 0.0], times]),
         np.concatenate([[0.0, 1 - delayed], shares]),
     )
+    return thinned(made, 1 - delayed)
 
 
 def _residual(service: Distribution, points: int = 513) -> tuple[Floats, Floats]:
