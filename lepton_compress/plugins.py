@@ -93,14 +93,22 @@ def _parameters(
             else _show(default, about),
             description=field.description or "",
         )
-        for key, below in (inner or {}).get("properties", {}).items():
-            default = below.get("default")
-            yield ParameterRow(
-                f"{name}.{key}",
-                _type(below),
-                None if key in (inner or {}).get("required", []) else _show(default, below),
-                below.get("description", ""),
-            )
+        yield from _below(name, inner or {}, shared)
+
+
+def _below(
+    name: str, model: Mapping[str, Any], shared: Mapping[str, Any]
+) -> Iterator[ParameterRow]:
+    """The parameters of a model inside a model, however deep."""
+    for key, about in model.get("properties", {}).items():
+        inner = _nested(about, shared)
+        yield ParameterRow(
+            f"{name}.{key}",
+            "mapping" if inner else _type(about),
+            None if key in model.get("required", []) else _show(about.get("default"), about),
+            about.get("description", ""),
+        )
+        yield from _below(f"{name}.{key}", inner or {}, shared)
 
 
 def _nested(about: Mapping[str, Any], shared: Mapping[str, Any]) -> Mapping[str, Any] | None:

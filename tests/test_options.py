@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 COMMANDS = ["explain", "run", "validate", "schema", "plan", "inspect", "init", "doctor", "gate"]
 COMMANDS += ["report", "compare", "predict"]
 COMMANDS += ["split"]
-COMMANDS += ["place"]
+COMMANDS += ["place", "sensitivity"]
 GROUPS = {"plugins": ["list", "show"], "cache": ["list", "prune"], "targets": ["show"]}
 ALL = [[each] for each in [*COMMANDS, *GROUPS]]
 ALL += [[group, each] for group, below in GROUPS.items() for each in below]

@@ -274,7 +274,8 @@ class TestAccuracy:
     def uneven(cls) -> Model:
         """A good network whose channels have very different sizes, which changes nothing in
         floats, and much where a weight has one scale for all of them."""
-        model = apply("finetune", model_of(Plain), DATA, epochs=6, learning_rate=5e-3).model
+        given: dict[str, Any] = {"epochs": 6, "learning_rate": 5e-3, "validation": "0 %"}
+        model = apply("finetune", model_of(Plain), DATA, **given).model
         net: Any = model.value
         sizes = 2.0 ** torch.linspace(-5, 5, 16)
         with torch.no_grad():
@@ -290,9 +291,8 @@ class TestAccuracy:
         data = dataset(labels=False)
         split = DATA.calibration.named(["x"])
         after = nets.apply("quantize", lower(uneven, split), split, **given).model
-        trained = apply(
-            "quantize_aware", uneven, data, **given, ranges=ranges, epochs=6, learning_rate=3e-3
-        )
+        given |= {"ranges": ranges, "epochs": 6, "learning_rate": 3e-3, "validation": "0 %"}
+        trained = apply("quantize_aware", uneven, data, **given)
         scores = [accuracy(each, DATA.evaluation) for each in (after, trained.model)]
         assert scores[0] < 0.9
         assert scores[1] > scores[0] + 0.05
