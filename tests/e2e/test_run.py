@@ -85,6 +85,11 @@ class TestFirstRun:
         folder = bench.folder / "runs" / "tiny"
         files = {each.relative_to(folder).as_posix() for each in folder.rglob("*")}
         assert files == {
+            "answers",
+            "answers/onnx",
+            "answers/onnx/baseline.npz",
+            "answers/onnx/int8.npz",
+            "answers/onnx/small.npz",
             "artifacts",
             "artifacts/baseline.onnx",
             "artifacts/int8.onnx",
