@@ -8,13 +8,22 @@ from typing import Any
 import pytest
 
 from lepton_compress.artifacts import Fallback, Fit, Status
+from lepton_compress.budget import Gates
 from lepton_compress.gate import Measured, judge, select
 from lepton_compress.recipe import Recipe
-from tests.measured import artifact, parity, profile, recipe, score
+from lepton_compress.use import FROM_FILE
+from tests import measured
+from tests.measured import artifact, parity, profile, score
 
 FIT = Fit("tool 1", seconds=1e-3, ram=1000, flash=2000, operators=4)
 BARE: dict[str, Any] = {"provenance": "simulated", "noise": None, "noise_interval": None}
 UNTOLD: dict[str, Any] = {**BARE, "latency": {}, "interval": {}, "ratio_interval": None}
+
+
+def recipe(gates: dict[str, Any] | None = None, **changes: Any) -> Recipe:
+    """With gates that reading a recipe would refuse here, since its target never tells them."""
+    asked = Gates.model_validate(gates or {}, context=FROM_FILE)
+    return measured.recipe(**changes).model_copy(update={"gates": asked})
 
 
 def found(base: Any, other: Any, sizes: tuple[int, int] = (2000, 1000)) -> Measured:

