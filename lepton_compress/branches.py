@@ -238,9 +238,13 @@ class Branches:
                     self._models[node.key] = self._loaded(entry.folder)
         return self._models[node.key]
 
-    def join(self, key: str) -> None:
-        """Carry out a step beside the process that keeps what comes out."""
-        paths = (node.path() for node in plan(self.job).values())
+    def join(self, key: str, planned: Iterable[Node]) -> None:
+        """Carry out a step beside the process that keeps what comes out.
+
+        Args:
+            planned: ends of all paths that the run may take; the step is on one of them.
+        """
+        paths = (node.path() for node in planned)
         node = next(each for path in paths for each in path if each.key == key)
         assert node.parent is not None  # noqa: S101 - a step has something before it
         self._step(node, self.model(node.parent), Path())

@@ -102,7 +102,7 @@ def run(
     fleet = placing.fleet_of(source)
     job = open_job(source, trust_pickle=trust_pickle)
     result = execute(job, Store(Path(workspace)), target, observer or Silent())
-    if fleet is not None:
+    if fleet is not None and not launched.rank():
         placing.after(result, fleet, observer or Silent())
     return result
 
@@ -115,7 +115,9 @@ def execute(job: Job, store: Store, out: Path | None, observer: Observer) -> Run
     if launched.count() == 1:
         return _execute(job, store, out, observer)
     if launched.rank():
-        text = launched.follow(Branches(job, store, Silent()).join)
+        planned = (*branches.plan(job).values(), *controls.plan(job).values())
+        beside = Branches(job, store, Silent())
+        text = launched.follow(lambda key: beside.join(key, planned))
         return run_folder.restore(RunResult, json.loads(text))
     found: list[RunResult] = []
 

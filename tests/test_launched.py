@@ -45,6 +45,8 @@ def test_two_processes_run_one_recipe(bench: Bench) -> None:
     held = {each["id"]: each["history"] for each in bench.result()["candidates"]}
     told = {each["step"]: each["statistics"] for each in held["a"]}
     assert [told[step]["processes"] for step in ("distil", "finetune")] == [2, 2]
+    # The unpruned model with the same training is of their making too.
+    assert [each["steps"] for each in bench.result()["controls"]] == [["distil", "finetune"]]
     # What two have trained is not what one would have.
     alone = bench.lepton("plan", "recipe.yaml", "--json")
     assert '"name": "finetune"' in alone.out

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
@@ -78,10 +79,13 @@ def _spread(parts: torch.Tensor, params: QuantizeWeights, width: int) -> torch.T
 def _gptq(weight: torch.Tensor, moment: torch.Tensor, params: QuantizeWeights) -> _Parts:
     """GPTQ: Frantar et al., 2022."""
     with _quiet():
-        from neural_compressor.torch.algorithms.weight_only.gptq import GPTQ
+        from neural_compressor.torch.algorithms.weight_only import gptq
 
+    if "transformers" in sys.modules:
+        # It names that module wherever it is loaded, but imports it only if it was loaded first.
+        gptq.transformers = sys.modules["transformers"]
     width = weight.shape[1]
-    engine = GPTQ(torch.nn.Linear(width, weight.shape[0], bias=False), weight)
+    engine = gptq.GPTQ(torch.nn.Linear(width, weight.shape[0], bias=False), weight)
     engine.quantizer.configure(
         {
             "dtype": "int",

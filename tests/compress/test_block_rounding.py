@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -105,3 +110,18 @@ def test_a_weight_of_zeros_stays_so(algorithm: str) -> None:
     zeros = np.zeros((4, WIDTH), np.float32)
     made = round_blocks(zeros, algorithm, PARAMS, rows().T @ rows())
     assert np.abs(dequantize(made, SIZE)).max() < 1e-6
+
+
+@pytest.mark.skipif(find_spec("transformers") is None, reason="needs the extra transformers")
+def test_gptq_runs_where_transformers_came_after_it() -> None:
+    code = (
+        "import neural_compressor.torch.algorithms.weight_only.gptq\n"
+        "import transformers\n"
+        "from tests.compress.test_block_rounding import noise\n"
+        "assert noise('gptq') < 0.5 * noise('rtn')\n"
+    )
+    root = Path(__file__).parents[2]
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
