@@ -61,6 +61,8 @@ def working(*, quiet: bool = False) -> Iterator[Stage]:
     """
     from lepton_compress.report.progress import Bars
 
+    # What is there by now stays: no collection needs to look through it.
+    gc.freeze()
     gc.enable()
     handle, name = tempfile.mkstemp(prefix="lepton-compress-", suffix=".log")
     path = Path(name)

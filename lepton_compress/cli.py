@@ -3,6 +3,7 @@ needs it."""
 
 from __future__ import annotations
 
+import copy
 import gc
 import json
 import os
@@ -43,7 +44,20 @@ def main() -> None:
     gc.disable()
     # pydantic would look through every installed distribution for plug-ins of its own.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
-    sys.exit(guarded(lambda: app(standalone_mode=False)))
+    sys.exit(guarded(lambda: _about(sys.argv[1:])(standalone_mode=False)))
+
+
+def _about(words: list[str]) -> typer.Typer:
+    """The program with no more than the command that is asked for: making all takes longer than
+    many of them run. All of it where the first word is none."""
+    groups = [each.typer_instance for each in app.registered_groups if each.name not in _NAMED]
+    held = [each for one in (app, *groups) if one is not None for each in one.registered_commands]
+    asked = [each for each in held if each.callback and words[:1] == [each.callback.__name__]]
+    if not asked:
+        return app
+    alone = copy.copy(app)
+    alone.registered_commands, alone.registered_groups = asked, []
+    return alone
 
 
 @app.callback()
@@ -160,9 +174,9 @@ app.add_typer(reporting)
 app.add_typer(sensing)
 app.add_typer(placing)
 app.add_typer(splitting_app)
-app.add_typer(naming, name="plugins")
-app.add_typer(caching, name="cache")
-app.add_typer(targeting, name="targets")
+_NAMED = {"plugins": naming, "cache": caching, "targets": targeting}
+for _name, _typer in _NAMED.items():
+    app.add_typer(_typer, name=_name)
 
 
 if __name__ == "__main__":
