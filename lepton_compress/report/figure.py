@@ -5,11 +5,10 @@ It draws the same lines at the same places as the HTML report, in light colours.
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
-from lepton_compress.errors import MissingExtraError
+from lepton_compress.report.canvas import Kind, picture
 from lepton_compress.report.chart import Chart
 from lepton_compress.report.drawing import Drawing, Mark, draw
 
@@ -20,10 +19,9 @@ _SIZE = (860.0, 480.0)
 _UNITS = 100.0
 """Units of a drawing in an inch."""
 _POINT = 72 / _UNITS
-_DPI = 200
 
 
-def figure(charts: Sequence[Chart], title: str, *, kind: Literal["png", "svg"]) -> bytes:
+def figure(charts: Sequence[Chart], title: str, *, kind: Kind) -> bytes:
     """Charts above each other; the same bytes each time with one version of matplotlib.
 
     Args:
@@ -33,21 +31,9 @@ def figure(charts: Sequence[Chart], title: str, *, kind: Literal["png", "svg"]) 
     Raises:
         MissingExtraError: matplotlib is not installed.
     """
-    try:
-        import matplotlib
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingExtraError(
-            f"a picture needs matplotlib ({error})", mend="pip install 'lepton-compress[plot]'"
-        ) from error
     wide, high, head = _SIZE[0], _SIZE[1] * len(charts), 40.0
-    # Ids in an SVG are random without a salt; texts stay texts, so that a slide can change them.
-    settings: dict[Any, Any] = {"svg.hashsalt": "lepton-compress", "svg.fonttype": "none"}
-    settings |= {"text.parse_math": False, "font.size": 13 * _POINT}
-    with matplotlib.rc_context(settings):
-        made = Figure(figsize=(wide / _UNITS, (high + head) / _UNITS))
-        FigureCanvasAgg(made)
+
+    def drawn(made: Any) -> None:
         axes = made.add_axes((0, 0, 1, 1))
         axes.set_axis_off()
         axes.set_xlim(0, wide)
@@ -55,10 +41,9 @@ def figure(charts: Sequence[Chart], title: str, *, kind: Literal["png", "svg"]) 
         axes.text(12, 26, title, color=_INK, fontweight="bold", fontsize=16 * _POINT)
         for number, chart in enumerate(charts):
             _Pen(axes, head + number * _SIZE[1]).draw(chart, draw(chart, *_SIZE))
-        held = io.BytesIO()
-        about = {"Date": None} if kind == "svg" else {"Software": None}
-        made.savefig(held, format=kind, dpi=_DPI, metadata=about)
-    return held.getvalue()
+
+    size = (wide / _UNITS, (high + head) / _UNITS)
+    return picture(size, kind, drawn, settings={"font.size": 13 * _POINT})
 
 
 class _Pen:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import io
 import textwrap
-from typing import Any, Literal
+from typing import Any
 
-from lepton_compress.errors import InputError, MissingExtraError
+from lepton_compress.errors import InputError
 from lepton_compress.placements import Map, Placement
+from lepton_compress.report.canvas import Kind, picture
 from lepton_compress.units import show_bandwidth, show_seconds
 
 _COLOURS = ("#2f6fd0", "#d98324", "#3c9a5f", "#9a5bb5", "#b84a62", "#4d8f99", "#8d7a2c", "#6b6f76")
@@ -16,36 +16,24 @@ _WIDTH, _HEIGHT = 8.6, 5.2
 _DPI = 160
 
 
-def figure(placement: Placement, *, kind: Literal["png", "svg"]) -> bytes:
+def figure(placement: Placement, *, kind: Kind) -> bytes:
     """A map of each case that has one, above each other.
 
     Raises:
         InputError: there is none to draw.
         MissingExtraError: matplotlib is not installed.
     """
-    try:
-        import matplotlib
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingExtraError(
-            f"a picture needs matplotlib ({error})", mend="pip install 'lepton-compress[plot]'"
-        ) from error
     if not placement.maps:
         problem = "there is no map to draw: nothing meets the demands, or no site has one link"
         raise InputError(problem, where=placement.fleet)
-    settings: dict[Any, Any] = {"svg.hashsalt": "lepton-compress", "svg.fonttype": "none"}
-    settings |= {"text.parse_math": False}
-    with matplotlib.rc_context(settings):
-        made = Figure(figsize=(_WIDTH, _HEIGHT * len(placement.maps)), layout="constrained")
-        FigureCanvasAgg(made)
+
+    def drawn(made: Any) -> None:
         grid = made.subplots(len(placement.maps), 1, squeeze=False)
         for axes, held in zip(grid[:, 0], placement.maps, strict=True):
             _draw(axes, held)
-        written = io.BytesIO()
-        about = {"Date": None} if kind == "svg" else {"Software": None}
-        made.savefig(written, format=kind, dpi=_DPI, metadata=about)
-    return written.getvalue()
+
+    size = (_WIDTH, _HEIGHT * len(placement.maps))
+    return picture(size, kind, drawn, dpi=_DPI, layout="constrained")
 
 
 def _draw(axes: Any, held: Map) -> None:

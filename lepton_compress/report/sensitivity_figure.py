@@ -5,14 +5,13 @@ A few groups are lines; of many, whose lines would hide each other, the drops ar
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
-from lepton_compress.errors import MissingExtraError
 from lepton_compress.overviews import GroupSensitivity, Sensitivities
+from lepton_compress.report.canvas import Kind, picture
 from lepton_compress.report.sensitivity import ordered, said
 
 FEW = 8
@@ -20,39 +19,31 @@ FEW = 8
 _INK, _MUTED, _GRID = "#1b2430", "#566171", "#d8dee7"
 _COLOURS = ("#1d5fc4", "#b3261e", "#19733a", "#9a5b00", "#6b3fa0", "#0b7285", "#a61e69", "#4d4d4d")
 _MARKERS = "osD^vPX*"
-_DPI = 200
+_SETTINGS = {
+    "text.color": _INK,
+    "axes.edgecolor": _MUTED,
+    "axes.labelcolor": _MUTED,
+    "xtick.color": _MUTED,
+    "ytick.color": _MUTED,
+}
 
 
-def figure(found: Sensitivities, *, kind: Literal["png", "svg"]) -> bytes:
+def figure(found: Sensitivities, *, kind: Kind) -> bytes:
     """The picture; the same bytes each time with one version of matplotlib.
 
     Raises:
         MissingExtraError: matplotlib is not installed.
     """
-    try:
-        import matplotlib
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingExtraError(
-            f"a picture needs matplotlib ({error})", mend="pip install 'lepton-compress[plot]'"
-        ) from error
     groups = [each for each in ordered(found) if each.widths]
-    settings: dict[Any, Any] = {"svg.hashsalt": "lepton-compress", "svg.fonttype": "none"}
-    settings |= {"text.parse_math": False, "text.color": _INK, "axes.edgecolor": _MUTED}
-    settings |= {"axes.labelcolor": _MUTED, "xtick.color": _MUTED, "ytick.color": _MUTED}
-    with matplotlib.rc_context(settings):
-        high = 4.8 if len(groups) <= FEW else 1.6 + 0.26 * len(groups)
-        made = Figure(figsize=(8.6, high), layout="constrained")
-        FigureCanvasAgg(made)
+
+    def drawn(made: Any) -> None:
         axes = made.add_subplot()
         title = f"{found.recipe}: what each group loses alone"
         axes.set_title(title, loc="left", fontweight="bold", fontsize=13)
         (_lines if len(groups) <= FEW else _map)(axes, found, groups)
-        held = io.BytesIO()
-        about = {"Date": None} if kind == "svg" else {"Software": None}
-        made.savefig(held, format=kind, dpi=_DPI, metadata=about)
-    return held.getvalue()
+
+    high = 4.8 if len(groups) <= FEW else 1.6 + 0.26 * len(groups)
+    return picture((8.6, high), kind, drawn, layout="constrained", settings=_SETTINGS)
 
 
 def _lines(axes: Any, found: Sensitivities, groups: Sequence[GroupSensitivity]) -> None:
