@@ -97,7 +97,8 @@ class PlannedGate:
 class Plan:
     """What running a recipe will do. `samples` counts each split; `notes` are what its author
     should know, though it runs; `controls` are the unpruned models beside pruned variants that are
-    trained, named after them."""
+    trained, named after them; `measure` is how long latency is measured and what beside it, in
+    base units."""
 
     recipe: str
     recipe_digest: str
@@ -111,6 +112,7 @@ class Plan:
     require: str
     notes: tuple[str, ...] = ()
     controls: tuple[PlannedVariant, ...] = ()
+    measure: dict[str, Json] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

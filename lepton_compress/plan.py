@@ -75,6 +75,7 @@ def plan(recipe: str | Path, *, workspace: str | Path = ".lepton") -> Plan:
         require=job.recipe.require,
         notes=tuple(serving.remarks(job.recipe)),
         controls=tuple(variants[count:]),
+        measure=job.recipe.measure.model_dump(mode="json"),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 import subprocess
@@ -11,11 +12,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from rich.console import Console
 from safetensors.numpy import save_file
 
 from lepton_compress import read_result
 from lepton_compress.overviews import Plan, PlannedStage
 from lepton_compress.plan import plan
+from lepton_compress.report.plan import show
 
 if TYPE_CHECKING:
     from tests.conftest import Cli
@@ -112,6 +115,16 @@ def test_targets_and_gates_are_told(tiny: Path) -> None:
     drop, size = sorted(made.gates, key=lambda gate: gate.name)
     assert (drop.limit, drop.written, drop.strict) == (1.0, "100 %", False)
     assert (size.limit, size.written, size.strict) == (1_000_000, "1 MB", True)
+
+
+def test_what_is_measured_beside_latency_is_told(tiny: Path) -> None:
+    recipe = tiny / "recipe.yaml"
+    beside = "cap: 1 s, rates: [50/s], callers: [4], tune: true"
+    recipe.write_text(recipe.read_text().replace("cap: 1 s", beside))
+    shown = io.StringIO()
+    show(plan(recipe, workspace=tiny / ".lepton"), Console(file=shown, width=300))
+    said = shown.getvalue()
+    assert "or 1.00 s, 50 arrivals a second, 4 callers at once, settings of sessions tried" in said
 
 
 FACTORY = """\

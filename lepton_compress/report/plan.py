@@ -11,7 +11,7 @@ from rich.text import Text
 from rich.tree import Tree
 
 from lepton_compress.overviews import Plan, PlannedModel, PlannedStage, PlannedVariant
-from lepton_compress.units import show_bytes
+from lepton_compress.units import show_bytes, show_seconds
 
 _GATES = {
     "score": "score at least (errors: at most) {}",
@@ -132,6 +132,8 @@ def _demands(plan: Plan) -> Table:
             about = ", ".join([f"simulated by {target.runtime}", *given])
         title = "measure on" if number == 0 else ""
         grid.add_row(title, Text(target.name, style="bold"), about)
+    if any(not each.simulated for each in plan.targets):
+        grid.add_row("", "", Text(", ".join(_measured(plan.measure)), style="dim"))
     for number, gate in enumerate(plan.gates):
         said = _GATES.get(gate.name, "{}").format(gate.written)
         said += " (strict)" if gate.strict else ""
@@ -144,6 +146,16 @@ def _demands(plan: Plan) -> Table:
     picked = Text(plan.select.replace("_", " "), style="bold")
     grid.add_row("choose", picked, f"of those that pass{every}")
     return grid
+
+
+def _measured(how: Mapping[str, Any]) -> Iterator[str]:
+    yield f"at least {how['rounds']} rounds, more until decided or {show_seconds(how['cap'])}"
+    for rate in how["rates"]:
+        yield f"{rate:g} arrivals a second"
+    for count in how["callers"]:
+        yield f"{count} caller{'s' if count > 1 else ''} at once"
+    if how["tune"]:
+        yield "settings of sessions tried"
 
 
 def _summary(plan: Plan) -> Iterator[str | tuple[str, str]]:
