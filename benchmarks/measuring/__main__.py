@@ -141,9 +141,10 @@ def _page(found: dict[str, Any]) -> str:
         "",
         (
             f"The reported median over that of a bare loop in a process of its own, "
-            f"{loop['repeats']} times: {loop['ratio']:.3f}x ({loop['ratio_range'][0]:.3f} to "
-            f"{loop['ratio_range'][1]:.3f}); one bare loop over the one before it: "
-            f"{loop['bare_to_bare_range'][0]:.3f} to "
+            f"{loop['repeats']} times: {loop['ratio']:.3f}x in the middle (95 % interval "
+            f"{loop['ratio_interval'][0]:.3f} to {loop['ratio_interval'][1]:.3f}), each "
+            f"{loop['ratio_range'][0]:.3f} to {loop['ratio_range'][1]:.3f}; one bare loop over the "
+            f"one before it: {loop['bare_to_bare_range'][0]:.3f} to "
             f"{loop['bare_to_bare_range'][1]:.3f}."
         ),
         "",

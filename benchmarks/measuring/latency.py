@@ -79,12 +79,15 @@ def loop(path: Path, repeats: int) -> dict[str, Any]:
         each / ((before + after) / 2)
         for each, (before, after) in zip(reported, itertools.pairwise(bare), strict=True)
     ]
+    drawn = np.random.default_rng(0).choice(ratios, (2_000, len(ratios)))
+    low, high = np.quantile(np.median(drawn, axis=1), [0.025, 0.975])
     beside = [after / before for before, after in itertools.pairwise(bare)]
     return {
         "repeats": repeats,
         "bare": float(np.median(bare)),
         "reported": float(np.median(reported)),
         "ratio": float(np.median(ratios)),
+        "ratio_interval": [float(low), float(high)],
         "ratio_range": [min(ratios), max(ratios)],
         "bare_to_bare_range": [min(beside), max(beside)],
     }
