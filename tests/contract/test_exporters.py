@@ -12,7 +12,7 @@ from lepton_compress.load import forms
 from lepton_compress.verify import LIMIT, difference
 from tests.contract.needed import GRAPHS, feeds, of_kind, parameters
 
-RUNTIMES = {"onnx": "onnxruntime-cpu", "litert": "litert-cpu"}
+RUNTIMES = {"onnx": "onnxruntime-cpu", "litert": "litert-cpu", "executorch": "executorch-cpu"}
 """What can run each format. A new exporter gets its line here."""
 
 every = pytest.mark.parametrize("name", of_kind("exporter"))

@@ -16,6 +16,7 @@ from lepton_compress.verify import LIMIT, difference
 from tests.contract.needed import GRAPHS, feeds, of_kind, parameters
 
 FORMATS = {"onnxruntime-cpu": "onnx", "openvino-cpu": "onnx", "litert-cpu": "litert"}
+FORMATS |= {"executorch-cpu": "executorch"}
 """What each runs, by the name of its exporter. A new runtime gets its line here."""
 
 every = pytest.mark.parametrize(
