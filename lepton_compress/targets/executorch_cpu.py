@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from lepton_compress.artifacts import Json, TensorSpec
 from lepton_compress.errors import InputError, MissingExtraError
 from lepton_compress.registry import Params, plugin
-from lepton_compress.targets import executorch_session, stepping
+from lepton_compress.targets import executorch_contents, executorch_session, stepping
 from lepton_compress.targets.executorch_session import Session, SessionError, Tensor
 from lepton_compress.targets.installed import lacking
 from lepton_compress.targets.runner import Runner
@@ -22,6 +22,7 @@ PACKAGES = executorch_session.PACKAGES
 PROGRAM = Path(executorch_session.__file__)
 """What loads and runs an artifact on a machine without this package."""
 
+contents = executorch_contents.contents
 settings, alternatives = executorch_session.settings, executorch_session.alternatives
 
 

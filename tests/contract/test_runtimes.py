@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +29,19 @@ each_graph = pytest.mark.parametrize("held", GRAPHS)
 
 def artifact(name: str, held: str, folder: Path) -> Path:
     """A graph in the format that a runtime takes."""
-    format_ = FORMATS[name]
-    exporter = registry.get("exporter", format_)
-    path: Path = exporter.call(GRAPHS[held](), parameters("exporter", format_), folder)
+    made, data = _written(FORMATS[name], held)
+    path = folder / made
+    path.write_bytes(data)
     return path
+
+
+@functools.cache
+def _written(format_: str, held: str) -> tuple[str, bytes]:
+    exporter = registry.get("exporter", format_)
+    with tempfile.TemporaryDirectory() as folder:
+        given = parameters("exporter", format_)
+        path: Path = exporter.call(GRAPHS[held](), given, Path(folder))
+        return path.name, path.read_bytes()
 
 
 def load(name: str, path: Path, threads: int = 1) -> Any:

@@ -104,6 +104,14 @@ def _reduction(function: Callable[..., torch.Tensor]) -> Convert:
     return made
 
 
+def mean(x: torch.Tensor, axes: list[int], keepdim: bool = False) -> torch.Tensor:
+    """Over axes. XNNPACK takes it over the last two of four, which must be kept."""
+    chosen = sorted(axis % x.ndim for axis in axes)
+    if keepdim or x.ndim != 4 or chosen != [2, 3]:
+        return torch.mean(x, chosen, keepdim=keepdim)
+    return torch.reshape(torch.mean(x, chosen, keepdim=True), x.shape[:2])
+
+
 def _norm(x: torch.Tensor, axes: list[int], keepdim: bool) -> torch.Tensor:
     return torch.sqrt(torch.sum(x * x, axes, keepdim=keepdim))
 
@@ -157,7 +165,7 @@ OPERATORS: dict[str, Convert] = {
     "Reciprocal": _one(torch.reciprocal),
     "ReduceL2": _reduction(_norm),
     "ReduceMax": _reduction(torch.amax),
-    "ReduceMean": _reduction(torch.mean),
+    "ReduceMean": _reduction(mean),
     "ReduceMin": _reduction(torch.amin),
     "ReduceSum": _reduction(torch.sum),
     "Relu": _one(torch.relu),

@@ -11,7 +11,9 @@ from lepton_compress.errors import InputError
 from lepton_compress.export.flatbuffer import graph
 from lepton_compress.export.flatbuffer.graph import Graph, Node, Quantized
 
-Convert = Callable[["Network", Node], torch.Tensor | Sequence[torch.Tensor]]
+Made = Callable[[], torch.Tensor]
+"""A value that is made anew for each node that takes it."""
+Convert = Callable[["Network", Node], torch.Tensor | Sequence[torch.Tensor] | Made]
 
 
 def refuse(node: Node, problem: str, mend: str = "") -> InputError:
@@ -39,7 +41,7 @@ class Network(torch.nn.Module):
         self.lowered: set[str] = set()
         """Values that are 128 lower than in the graph."""
         self._operators, self._moves = operators, moves
-        self._values: dict[str, torch.Tensor] = {}
+        self._values: dict[str, torch.Tensor | Made] = {}
         self._held: dict[tuple[str, str], tuple[str, ...]] = {}
 
     def forward(self, *given: torch.Tensor) -> tuple[torch.Tensor, ...]:
@@ -55,7 +57,7 @@ class Network(torch.nn.Module):
                 raise refuse(node, "it has no counterpart there")
             self._pass_on(node)
             made = function(self, node)
-            outputs = [made] if isinstance(made, torch.Tensor) else list(made)
+            outputs = list(made) if isinstance(made, list | tuple) else [made]
             self._values.update(zip(node.outputs, outputs, strict=False))
         made_of = [self.value(name) for name in self.graph.outputs]
         self._values = {}
@@ -78,7 +80,8 @@ class Network(torch.nn.Module):
     def value(self, name: str) -> torch.Tensor:
         """A value that a node takes, constants included."""
         if name in self._values:
-            return self._values[name]
+            held = self._values[name]
+            return held if isinstance(held, torch.Tensor) else held()
         return self.buffer(name, "", lambda array: array)
 
     def constant(self, node: Node, place: int, what: str) -> np.ndarray:

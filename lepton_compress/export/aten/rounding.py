@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 import torch.ao.quantization.fx._decomposed  # registers the operators that are called below
 
-from lepton_compress.export.aten.network import Convert, Network, refuse
+from lepton_compress.export.aten.network import Convert, Made, Network, refuse
 from lepton_compress.export.flatbuffer.graph import Node
 
 _OPS = torch.ops.quantized_decomposed
@@ -49,15 +49,21 @@ def quantize(net: Network, node: Node) -> torch.Tensor:
     return made
 
 
-def dequantize(net: Network, node: Node) -> torch.Tensor:
-    """To float32."""
+def dequantize(net: Network, node: Node) -> Made:
+    """To float32, for each node that takes it: XNNPACK's partitioner makes one part of the node
+    behind it, and would then give others the integers."""
     name = node.inputs[0]
     if name not in net.lowered and net.graph.dtypes[name] != "int8":
         raise refuse(node, f"it takes {net.graph.dtypes[name]} that no QuantizeLinear made")
     scale, zero, _ = _step(net, node)
-    made: torch.Tensor = _OPS.dequantize_per_tensor(
-        net.value(name), scale, zero, LOWEST, HIGHEST, torch.int8
-    )
+    integers = net.value(name)
+
+    def made() -> torch.Tensor:
+        found: torch.Tensor = _OPS.dequantize_per_tensor(
+            integers, scale, zero, LOWEST, HIGHEST, torch.int8
+        )
+        return found
+
     return made
 
 
