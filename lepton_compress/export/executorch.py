@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from lepton_compress import layers
 from lepton_compress.artifacts import Model
 from lepton_compress.errors import MissingExtraError
 from lepton_compress.registry import Params, plugin
@@ -57,5 +58,9 @@ def export_executorch(model: Model, params: Executorch, folder: Path) -> Path:
 
         model = stepwise(model)
     path = folder / "model.pte"
-    path.write_bytes(convert(model, params.batch))
+    data, notes = convert(model, params.batch)
+    path.write_bytes(data)
+    if notes:
+        held = layers.Layers((), notes=notes)
+        layers.beside(path).write_text(layers.to_json(held), encoding="utf-8")
     return path

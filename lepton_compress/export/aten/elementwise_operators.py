@@ -13,7 +13,7 @@ from lepton_compress.export.flatbuffer.graph import Node
 
 _TYPES = {
     **{name: getattr(torch, name) for name in ("float32", "int8", "uint8", "int32", "int64")},
-    **{name: torch.float32 for name in ("float16", "bfloat16", "float64")},
+    **dict.fromkeys(("float16", "bfloat16", "float64"), torch.float32),
     "bool": torch.bool,
 }
 

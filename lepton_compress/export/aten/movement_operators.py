@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch.nn import functional
 
+from lepton_compress.export.aten import rounding
 from lepton_compress.export.aten.network import Convert, Network, refuse
 from lepton_compress.export.flatbuffer.graph import Node
 
@@ -30,8 +31,13 @@ def transpose(net: Network, node: Node) -> torch.Tensor:
 
 
 def concatenation(net: Network, node: Node) -> torch.Tensor:
-    """Concat."""
-    return torch.cat([net.value(name) for name in node.inputs], node.attributes["axis"])
+    """Concat. XNNPACK joins integers of one scale, so that those that are rounded behind it are
+    rounded before it as well, to the same numbers."""
+    users = net.graph.users().get(node.outputs[0], [])
+    given = [net.value(name) for name in node.inputs]
+    if len(users) == 1 and users[0].type == "QuantizeLinear":
+        given = [rounding.rounded(net, users[0], each) for each in given]
+    return torch.cat(given, node.attributes["axis"])
 
 
 def split(net: Network, node: Node) -> Sequence[torch.Tensor]:

@@ -5,11 +5,15 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from executorch.backends.xnnpack.partition.config.xnnpack_config import ConfigPrecisionType
 from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
 from executorch.exir import EdgeCompileConfig, to_edge_transform_and_lower
 from executorch.exir.dialects._ops import ops as exir
@@ -31,6 +35,7 @@ from lepton_compress.export.flatbuffer.rewrite import (
     without_filled_channels,
 )
 from lepton_compress.export.flatbuffer.trace import trace
+from lepton_compress.targets import executorch_session
 from lepton_compress.targets.executorch_session import ABOUT, VERSION
 
 OPERATORS: dict[str, Convert] = {
@@ -48,15 +53,27 @@ _DEQUANTIZE = _EDGE.quantized_decomposed.dequantize_per_tensor.default
 _DEQUANTIZE_CHANNELS = _EDGE.quantized_decomposed.dequantize_per_channel.default
 
 
-def convert(model: Model, batch: int) -> bytes:
-    """A .pte file that computes what the graph computes, by XNNPACK where it can.
+_ROADS: tuple[tuple[str, dict[str, Any]], ...] = (
+    ("", {}),
+    ("each operator is a delegate of its own", {"per_op_mode": True}),
+    ("all is computed in float", {"config_precisions": [ConfigPrecisionType.FP32]}),
+)
+"""Ways to divide a graph among delegates, the fastest first, each with what it means."""
+
+
+def convert(model: Model, batch: int) -> tuple[bytes, tuple[str, ...]]:
+    """A .pte file that computes what the graph computes, by XNNPACK where it can; and what there is
+    to say of it.
+
+    The partitioner makes of some graphs what the runtime does not load: each file is loaded and run
+    once, and where that fails the graph is divided otherwise, which is told.
 
     Args:
         model: in the form "graph".
         batch: samples of a call.
 
     Raises:
-        InputError: something in it has no counterpart.
+        InputError: something in it has no counterpart, or ExecuTorch runs it in no way.
     """
     if model.folder is not None:
         raise InputError(
@@ -76,22 +93,39 @@ def convert(model: Model, batch: int) -> bytes:
     }
     with _quiet(), torch.no_grad():
         network(*given)  # which makes its buffers
-        try:
-            return _lowered(network, given, json.dumps(about, sort_keys=True))
-        except InputError:
-            raise
-        except Exception as error:  # its passes raise errors of every kind
-            said = " ".join(str(error).split())[:300] or type(error).__name__
-            raise InputError(
-                f"ExecuTorch cannot lower it: {said}", where="model", mend="export `onnx`"
-            ) from error
+        said, first = "", ""
+        for meaning, options in _ROADS:
+            try:
+                made = _lowered(network, given, json.dumps(about, sort_keys=True), options)
+                _tried(made)
+            except Exception as error:  # its passes raise errors of every kind
+                said = " ".join(str(error).split())[:200] or type(error).__name__
+                first = first or said
+                continue
+            return made, (f"{meaning}, as ExecuTorch fails otherwise ({first})",) if said else ()
+    raise InputError(f"ExecuTorch cannot run it: {said}", where="model", mend="export `onnx`")
 
 
-def _lowered(network: Network, given: tuple[torch.Tensor, ...], about: str) -> bytes:
+def _tried(data: bytes) -> None:
+    """Load a program and run it once.
+
+    Raises:
+        SessionError: it cannot be.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "tried.pte"
+        path.write_bytes(data)
+        session = executorch_session.opened(path, 1)
+        session.run({each.name: np.zeros(each.shape, each.dtype) for each in session.inputs})
+
+
+def _lowered(
+    network: Network, given: tuple[torch.Tensor, ...], about: str, options: Mapping[str, Any]
+) -> bytes:
     program = torch.export.export(network, given)
     edge = to_edge_transform_and_lower(
         program,
-        partitioner=[XnnpackPartitioner()],
+        partitioner=[XnnpackPartitioner(**options)],
         compile_config=EdgeCompileConfig(_check_ir_validity=False),
         constant_methods={ABOUT: about},
     )

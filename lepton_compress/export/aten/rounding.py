@@ -49,6 +49,14 @@ def quantize(net: Network, node: Node) -> torch.Tensor:
     return made
 
 
+def rounded(net: Network, node: Node, value: torch.Tensor) -> torch.Tensor:
+    """A float value as a QuantizeLinear node rounds it, in float."""
+    scale, zero, _ = _step(net, node)
+    held = _OPS.quantize_per_tensor(value, scale, zero, LOWEST, HIGHEST, torch.int8)
+    made: torch.Tensor = _OPS.dequantize_per_tensor(held, scale, zero, LOWEST, HIGHEST, torch.int8)
+    return made
+
+
 def dequantize(net: Network, node: Node) -> Made:
     """To float32, for each node that takes it: XNNPACK's partitioner makes one part of the node
     behind it, and would then give others the integers."""
