@@ -93,8 +93,8 @@ class Session:
     def _open(self) -> None:
         """Load the file, the process's threads being as many as asked for."""
         import torch  # noqa: F401 - the bindings below need its libraries
-        from executorch.extension.pybindings import _C as bindings
 
+        bindings: Any = importlib.import_module(PACKAGES[-1])
         if _threads[0] != self._count or bindings._threadpool_get_thread_count() != self._count:
             bindings._unsafe_reset_threadpool(self._count)
             _threads[0] = self._count

@@ -1,4 +1,4 @@
-"""ONNX graphs as ExecuTorch programs: what they compute, in which arithmetic, and what is refused."""
+"""ONNX graphs as ExecuTorch programs: what they compute, in which arithmetic, what is refused."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ pytest.importorskip("ai_edge_litert", reason="helpers of the tests of LiteRT are
 from lepton_compress.export.executorch import Executorch, export_executorch
 from tests.export.litert import graph_of
 
-Feeds = dict[str, np.ndarray]
+Feeds = dict[str, Any]
 
 
 def written(model: Model, folder: Path, **parameters: Any) -> Path:

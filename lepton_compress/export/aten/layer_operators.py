@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -94,16 +95,15 @@ def gemm(net: Network, node: Node) -> torch.Tensor:
     x, (_, name) = net.value(node.inputs[0]), node.inputs[:2]
     if node.get("transA", 0):
         x = torch.transpose(x, 0, 1)
-    turned = bool(node.get("transB", 0))
     alpha, beta = node.get("alpha", 1.0), node.get("beta", 1.0)
-    if turned:
-        weight = net.weight(name, "", _as_is, 0)
-    else:
-        weight = net.weight(name, "turned", _turned, 1)
+    change: tuple[str, Any, int] = (
+        ("", _as_is, 0) if node.get("transB", 0) else ("turned", _turned, 1)
+    )
+    weight = net.weight(name, *change)
     bias = _bias(net, node.input(2))
     if alpha == 1.0 and (bias is None or (beta == 1.0 and bias.ndim == 1)):
         return functional.linear(x, weight, bias)
-    made = functional.linear(x, weight) * alpha
+    made: torch.Tensor = functional.linear(x, weight) * alpha
     return made if bias is None else made + bias * beta
 
 

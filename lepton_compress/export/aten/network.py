@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -57,7 +58,7 @@ class Network(torch.nn.Module):
                 raise refuse(node, "it has no counterpart there")
             self._pass_on(node)
             made = function(self, node)
-            outputs = list(made) if isinstance(made, list | tuple) else [made]
+            outputs: list[Any] = list(made) if isinstance(made, list | tuple) else [made]
             self._values.update(zip(node.outputs, outputs, strict=False))
         made_of = [self.value(name) for name in self.graph.outputs]
         self._values = {}
@@ -131,7 +132,7 @@ class Network(torch.nn.Module):
         self, name: str, change: str, made: Callable[[], list[np.ndarray]]
     ) -> list[torch.Tensor]:
         if (name, change) not in self._held:
-            names = []
+            names: list[str] = []
             for array in made():
                 names.append(f"constant_{sum(map(len, self._held.values())) + len(names)}")
                 copied = np.array(array, order="C")  # torch takes no read-only memory
