@@ -15,14 +15,15 @@ from lepton_compress import registry
 from lepton_compress.errors import InputError
 from lepton_compress.load import forms
 from lepton_compress.verify import LIMIT, difference
-from tests.contract.needed import GRAPHS, feeds, of_kind, parameters
+from tests.contract.needed import GRAPHS, feeds, installed, of_kind, parameters
 
 FORMATS = {"onnxruntime-cpu": "onnx", "openvino-cpu": "onnx", "litert-cpu": "litert"}
 FORMATS |= {"executorch-cpu": "executorch"}
 """What each runs, by the name of its exporter. A new runtime gets its line here."""
 
 every = pytest.mark.parametrize(
-    "name", [name for name in of_kind("runtime") if not registry.get("runtime", name).simulates]
+    "name",
+    installed([name for name in of_kind("runtime") if not registry.get("runtime", name).simulates]),
 )
 each_graph = pytest.mark.parametrize("held", GRAPHS)
 
