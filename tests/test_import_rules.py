@@ -232,7 +232,7 @@ IMPLEMENTATIONS = {
     "export.aten.layer_operators": {"numpy", "torch"},
     "export.aten.movement_operators": {"torch"},
     "export.aten.network": {"numpy", "torch"},
-    "export.aten.program": {"executorch", "numpy", "torch"},
+    "export.aten.program": {"executorch", "torch"},
     "export.aten.rounding": {"torch"},
     "export.flatbuffer.activations": {"numpy"},
     "export.flatbuffer.arithmetic": {"numpy"},

@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import subprocess
+import sys
 import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from executorch.backends.xnnpack.partition.config.xnnpack_config import ConfigPrecisionType
 from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
@@ -35,7 +36,6 @@ from lepton_compress.export.flatbuffer.rewrite import (
     without_filled_channels,
 )
 from lepton_compress.export.flatbuffer.trace import trace
-from lepton_compress.targets import executorch_session
 from lepton_compress.targets.executorch_session import ABOUT, VERSION
 
 OPERATORS: dict[str, Convert] = {
@@ -53,6 +53,16 @@ _DEQUANTIZE = _EDGE.quantized_decomposed.dequantize_per_tensor.default
 _DEQUANTIZE_CHANNELS = _EDGE.quantized_decomposed.dequantize_per_channel.default
 
 
+_PATIENCE = 300
+_TRIAL = """
+import json, sys
+sys.path[:] = json.loads(sys.argv[1])
+import numpy as np
+from lepton_compress.targets import executorch_session
+session = executorch_session.opened(sys.argv[2], 1)
+session.run({each.name: np.zeros(each.shape, each.dtype) for each in session.inputs})
+"""
+
 _ROADS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("", {}),
     ("each operator is a delegate of its own", {"per_op_mode": True}),
@@ -65,8 +75,8 @@ def convert(model: Model, batch: int) -> tuple[bytes, tuple[str, ...]]:
     """A .pte file that computes what the graph computes, by XNNPACK where it can; and what there is
     to say of it.
 
-    The partitioner makes of some graphs what the runtime does not load: each file is loaded and run
-    once, and where that fails the graph is divided otherwise, which is told.
+    The partitioner makes of some graphs with integers what the runtime does not load: such a file
+    is loaded and run once, and where that fails the graph is divided otherwise, which is told.
 
     Args:
         model: in the form "graph".
@@ -94,10 +104,12 @@ def convert(model: Model, batch: int) -> tuple[bytes, tuple[str, ...]]:
     with _quiet(), torch.no_grad():
         network(*given)  # which makes its buffers
         said, first = "", ""
+        rounds = any(each.type == "QuantizeLinear" for each in graph.nodes)
         for meaning, options in _ROADS:
             try:
                 made = _lowered(network, given, json.dumps(about, sort_keys=True), options)
-                _tried(made)
+                if rounds:
+                    _tried(made)
             except Exception as error:  # its passes raise errors of every kind
                 said = " ".join(str(error).split())[:200] or type(error).__name__
                 first = first or said
@@ -107,16 +119,22 @@ def convert(model: Model, batch: int) -> tuple[bytes, tuple[str, ...]]:
 
 
 def _tried(data: bytes) -> None:
-    """Load a program and run it once.
+    """Load a program and run it once, in a process of its own: what the runtime does not take may
+    end the process.
 
     Raises:
-        SessionError: it cannot be.
+        RuntimeError: it does not run.
     """
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "tried.pte"
         path.write_bytes(data)
-        session = executorch_session.opened(path, 1)
-        session.run({each.name: np.zeros(each.shape, each.dtype) for each in session.inputs})
+        command = [sys.executable, "-c", _TRIAL, json.dumps(sys.path), str(path)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_PATIENCE)
+    if done.returncode < 0:
+        raise RuntimeError(f"the runtime ends with signal {-done.returncode}")
+    if done.returncode:
+        lines = done.stderr.strip().splitlines() or ["it says nothing"]
+        raise RuntimeError(lines[-1].partition("SessionError: ")[2] or lines[-1])
 
 
 def _lowered(
