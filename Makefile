@@ -26,7 +26,7 @@ docs: $(STAMP)
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --config-settings editable_mode=compat --constraint constraints.txt --editable ".[detection,dev,digits,efficientnet,ethos-u,images,lightning,litert,microcontroller,mlflow,openvino,placement,plot,serving,text,transformers]"
+	$(BIN)/python -m pip install --quiet --config-settings editable_mode=compat --constraint constraints.txt --editable ".[detection,dev,digits,efficientnet,executorch,ethos-u,images,lightning,litert,microcontroller,mlflow,openvino,placement,plot,serving,text,transformers]"
 	touch $@
 
 results: $(STAMP)

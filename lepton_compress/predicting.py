@@ -19,7 +19,7 @@ from lepton_compress.report import folder
 if TYPE_CHECKING:
     from lepton_compress.targets.runner import Runner
 
-RUNTIMES = {".onnx": "onnxruntime-cpu", ".tflite": "litert-cpu"}
+RUNTIMES = {".onnx": "onnxruntime-cpu", ".tflite": "litert-cpu", ".pte": "executorch-cpu"}
 """What an artifact is asked in, by how its file's name ends."""
 _REPEATS = 5
 
@@ -36,7 +36,7 @@ def predict(
     """What an artifact answers.
 
     Args:
-        artifact: an .onnx or .tflite file, a run folder with one chosen artifact, or
+        artifact: an .onnx, .tflite or .pte file, a run folder with one chosen artifact, or
             `run folder:candidate`.
         inputs: pictures, WAV files, texts or arrays, by what the artifact takes.
         top: how many classes to tell of each sample.

@@ -30,7 +30,7 @@ LIBRARIES = (
     "numpy",
     "safetensors",
 )
-OPTIONAL = ("ai-edge-litert", "openvino")
+OPTIONAL = ("ai-edge-litert", "executorch", "openvino")
 """Runtimes of extras: results depend on them where they are installed."""
 
 

@@ -100,7 +100,7 @@ def _placed(
     from lepton_compress.explain import divergence, parting
 
     held = layers.read(exported.file)
-    if held is None:
+    if held is None or not held.operators:
         return tuple(found)
     if job.around:
         from lepton_compress.preprocess.attach import attach

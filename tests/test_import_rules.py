@@ -98,6 +98,8 @@ STAGES["explain"].add("targets.frames")
 STAGES["explain"].add("targets.litert_session")
 STAGES["place"] |= {"load.external", "verify", "targets.runner"}
 STAGES["report"] |= {"place.cuts"}
+STAGES["predict"].add("targets.executorch_session")
+STAGES["export"].add("targets.executorch_session")
 """What a stage may import beside that: never another stage, only the helper modules named here."""
 
 COMPOSERS = ["job", "branches", "controls", "keys", "plan", "requirements", "plugins", "doctor"]
@@ -133,6 +135,7 @@ FRAMEWORKS |= {
     "pycocotools",
 }
 FRAMEWORKS |= {"PIL"}
+FRAMEWORKS |= {"executorch"}
 FRAMEWORKS |= {"tokenizers"}
 FRAMEWORKS |= {"ethosu", "tflite_micro", "ai_edge_litert", "flatbuffers"}
 FRAMEWORKS |= {"openvino", "onnxruntime_qnn"}
@@ -225,6 +228,12 @@ IMPLEMENTATIONS = {
     "compress.weight_channels": {"numpy", "onnx"},
     "compress.weight_only": {"numpy", "onnx", "torch"},
     "compress.weight_stream": {"numpy", "onnx"},
+    "export.aten.elementwise_operators": {"torch"},
+    "export.aten.layer_operators": {"numpy", "torch"},
+    "export.aten.movement_operators": {"torch"},
+    "export.aten.network": {"numpy", "torch"},
+    "export.aten.program": {"executorch", "torch"},
+    "export.aten.rounding": {"torch"},
     "export.flatbuffer.activations": {"numpy"},
     "export.flatbuffer.arithmetic": {"numpy"},
     "export.flatbuffer.builder": {"ai_edge_litert", "flatbuffers", "numpy"},

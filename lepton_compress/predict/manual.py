@@ -12,7 +12,7 @@ from lepton_compress import registry
 from lepton_compress.artifacts import Json, TensorSpec
 from lepton_compress.errors import InputError, RecipeError
 from lepton_compress.preprocess.form import METADATA, Preprocessing
-from lepton_compress.targets import litert_session
+from lepton_compress.targets import executorch_session, litert_session
 
 if TYPE_CHECKING:
     from lepton_compress.targets.runner import Runner
@@ -72,7 +72,7 @@ def read(path: Path) -> Manual:
         InputError: the file is no model, or its manual is damaged or of a later version.
     """
     try:
-        about: Any = _of_litert(path) if path.suffix == ".tflite" else json.loads(_of_onnx(path))
+        about: Any = _READERS.get(path.suffix, _of_onnx)(path)
         if about and about["version"] != 1:
             raise InputError(
                 f"its manual is of version {about['version']}, which this version does not read",
@@ -90,8 +90,16 @@ def _of_litert(path: Path) -> Json:
     return litert_session.manual(path).get(METADATA, {})
 
 
-def _of_onnx(path: Path) -> str:
-    """The entry of an ONNX file's metadata, as it stands there."""
+def _of_executorch(path: Path) -> Json:
+    try:
+        held = executorch_session.opened(path, 1).metadata
+    except executorch_session.SessionError as error:
+        raise InputError(error.problem, where=str(path)) from error
+    return json.loads(held.get(METADATA, "{}"))
+
+
+def _of_onnx(path: Path) -> Json:
+    """The entry of an ONNX file's metadata."""
     import onnx
     from google.protobuf.message import DecodeError
 
@@ -100,7 +108,11 @@ def _of_onnx(path: Path) -> str:
     except (OSError, DecodeError, ValueError) as error:
         said = "no such file" if isinstance(error, FileNotFoundError) else "not a valid ONNX model"
         raise InputError(said, where=str(path), mend="give an artifact of a run") from error
-    return next((each.value for each in model.metadata_props if each.key == METADATA), "{}")
+    found = (each.value for each in model.metadata_props if each.key == METADATA)
+    return json.loads(next(found, "{}"))
+
+
+_READERS = {".tflite": _of_litert, ".pte": _of_executorch}
 
 
 def single_input(manual: Manual, runner: Runner) -> TensorSpec:

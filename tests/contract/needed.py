@@ -67,6 +67,25 @@ def of_kind(kind: str) -> list[str]:
     return [name for each, name in PLUGINS if each == kind]
 
 
+def installed(names: list[str]) -> list[Any]:
+    """Of plug-ins, as parameters of tests; those whose extra is absent are skipped, and why."""
+    import importlib.util
+
+    import pytest
+
+    found: list[Any] = []
+    for name in names:
+        extra = EXTRAS.get(name)
+        absent = extra is not None and importlib.util.find_spec(extra) is None
+        skip = pytest.mark.skip(reason=f"the extra `{extra}` is not installed")
+        found.append(pytest.param(name, marks=skip) if absent else name)
+    return found
+
+
+EXTRAS = {name: "executorch" for _, name in PLUGINS if name.startswith("executorch")}
+"""Plug-ins whose extra need not be installed, with its package."""
+
+
 def parameters(kind: str, name: str) -> Params:
     """The defaults, with what is needed."""
     given = PARAMETERS.get((kind, name), {})

@@ -10,12 +10,12 @@ import pytest
 from lepton_compress import registry
 from lepton_compress.load import forms
 from lepton_compress.verify import LIMIT, difference
-from tests.contract.needed import GRAPHS, feeds, of_kind, parameters
+from tests.contract.needed import GRAPHS, feeds, installed, of_kind, parameters
 
-RUNTIMES = {"onnx": "onnxruntime-cpu", "litert": "litert-cpu"}
+RUNTIMES = {"onnx": "onnxruntime-cpu", "litert": "litert-cpu", "executorch": "executorch-cpu"}
 """What can run each format. A new exporter gets its line here."""
 
-every = pytest.mark.parametrize("name", of_kind("exporter"))
+every = pytest.mark.parametrize("name", installed(of_kind("exporter")))
 each_graph = pytest.mark.parametrize("held", GRAPHS)
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -13,23 +15,34 @@ from lepton_compress import registry
 from lepton_compress.errors import InputError
 from lepton_compress.load import forms
 from lepton_compress.verify import LIMIT, difference
-from tests.contract.needed import GRAPHS, feeds, of_kind, parameters
+from tests.contract.needed import GRAPHS, feeds, installed, of_kind, parameters
 
 FORMATS = {"onnxruntime-cpu": "onnx", "openvino-cpu": "onnx", "litert-cpu": "litert"}
+FORMATS |= {"executorch-cpu": "executorch"}
 """What each runs, by the name of its exporter. A new runtime gets its line here."""
 
 every = pytest.mark.parametrize(
-    "name", [name for name in of_kind("runtime") if not registry.get("runtime", name).simulates]
+    "name",
+    installed([name for name in of_kind("runtime") if not registry.get("runtime", name).simulates]),
 )
 each_graph = pytest.mark.parametrize("held", GRAPHS)
 
 
 def artifact(name: str, held: str, folder: Path) -> Path:
     """A graph in the format that a runtime takes."""
-    format_ = FORMATS[name]
-    exporter = registry.get("exporter", format_)
-    path: Path = exporter.call(GRAPHS[held](), parameters("exporter", format_), folder)
+    made, data = _written(FORMATS[name], held)
+    path = folder / made
+    path.write_bytes(data)
     return path
+
+
+@functools.cache
+def _written(format_: str, held: str) -> tuple[str, bytes]:
+    exporter = registry.get("exporter", format_)
+    with tempfile.TemporaryDirectory() as folder:
+        given = parameters("exporter", format_)
+        path: Path = exporter.call(GRAPHS[held](), given, Path(folder))
+        return path.name, path.read_bytes()
 
 
 def load(name: str, path: Path, threads: int = 1) -> Any:

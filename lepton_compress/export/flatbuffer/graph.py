@@ -118,10 +118,10 @@ def renamed(node: Node, *, inputs: Sequence[str] | None = None, type: str | None
     return replace(node, inputs=given, type=type or node.type)
 
 
-def refuse(node: Node, problem: str, mend: str = "") -> InputError:
-    """The error for a node that LiteRT cannot compute."""
+def refuse(node: Node, problem: str, mend: str = "", *, format: str = "LiteRT") -> InputError:
+    """The error for a node that a format cannot hold."""
     return InputError(
-        f"{node.type} cannot be converted to LiteRT: {problem}",
+        f"{node.type} cannot be converted to {format}: {problem}",
         where=f"node {node.name or node.outputs[0]}",
         mend=mend or "replace the layer that it comes from, or export `onnx`",
     )

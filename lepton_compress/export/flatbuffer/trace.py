@@ -20,16 +20,16 @@ _HALVES = ("float16", "bfloat16")
 _DOMAINS = {"", "ai.onnx", "com.microsoft"}
 
 
-def trace(model: onnx.ModelProto, batch: int) -> Graph:
-    """The graph at a batch.
+def trace(model: onnx.ModelProto, batch: int, format: str = "LiteRT") -> Graph:
+    """The graph at a batch, for a format that errors name.
 
     Raises:
         InputError: another dimension than the batch is open, an operator works on more than
             tensors, or ONNX Runtime cannot run the graph.
     """
-    fixed = _fixed(model, batch)
+    fixed = _fixed(model, batch, format)
     graph = fixed.graph
-    nodes = [_node(each) for each in graph.node]
+    nodes = [_node(each, format) for each in graph.node]
     constants = {each.name: numpy_helper.to_array(each) for each in graph.initializer}
     inputs = tuple(each.name for each in graph.input if each.name not in constants)
     values = _run(fixed, nodes, inputs) | constants
@@ -47,23 +47,23 @@ def trace(model: onnx.ModelProto, batch: int) -> Graph:
     return made
 
 
-def _node(given: onnx.NodeProto) -> Node:
+def _node(given: onnx.NodeProto, format: str) -> Node:
     name = given.name or (given.output[0] if given.output else given.op_type)
     made = Node(given.op_type, name, tuple(given.input), tuple(given.output))
     if given.domain not in _DOMAINS:
-        raise refuse(made, f"it belongs to the domain {given.domain}")
+        raise refuse(made, f"it belongs to the domain {given.domain}", format=format)
     attributes: dict[str, Any] = {}
     for each in given.attribute:
         value = helper.get_attribute_value(each)
         if isinstance(value, onnx.GraphProto):
-            raise refuse(made, "it holds graphs of its own")
+            raise refuse(made, "it holds graphs of its own", format=format)
         if isinstance(value, onnx.TensorProto):
             value = numpy_helper.to_array(value)
         attributes[each.name] = value.decode() if isinstance(value, bytes) else value
     return replace(made, attributes=attributes)
 
 
-def _fixed(model: onnx.ModelProto, batch: int) -> onnx.ModelProto:
+def _fixed(model: onnx.ModelProto, batch: int, format: str) -> onnx.ModelProto:
     """A copy whose inputs have that batch, and whose values all come out."""
     made = onnx.ModelProto()
     made.CopyFrom(model)
@@ -78,7 +78,7 @@ def _fixed(model: onnx.ModelProto, batch: int) -> onnx.ModelProto:
             if place and dim.dim_param not in batches:
                 raise InputError(
                     f"axis {place} of input {value.name} has no fixed size"
-                    f" ({dim.dim_param or 'unnamed'}), which LiteRT's shapes need",
+                    f" ({dim.dim_param or 'unnamed'}), which {format}'s shapes need",
                     where="model",
                     mend="export the model with that size fixed; only the batch may be open",
                 )
