@@ -47,15 +47,18 @@ TRANSFER = "transfer"
 
 Count = Annotated[int, Field(strict=True, ge=1, le=1024)]
 Batch = Annotated[int, Field(strict=True, ge=1, le=65536)]
+Rest = Annotated[Duration, Field(le=10.0)]
 
 
-def _distinct(given: list[int]) -> list[int]:
+_Item = TypeVar("_Item")
+
+
+def _distinct(given: list[_Item]) -> list[_Item]:
     for index in _repeated(given):
         raise ValueError(f"{given[index]} stands twice")
     return given
 
 
-_Item = TypeVar("_Item")
 Several = Annotated[list[_Item], Field(min_length=1), AfterValidator(_distinct)]
 
 
@@ -382,6 +385,12 @@ class Measure(Params):
         description="Arrivals a second, as `50/s`: the time of requests that arrive by themselves, "
         "waiting included. A thousand of each artifact, so `50/s` takes 20 s. What gates ask for "
         "is measured anyway.",
+    )
+    idle: Annotated[list[Rest], AfterValidator(_distinct)] | None = Field(
+        None,
+        description="Rests before a call, as `[10 ms, 100 ms]`: a call that comes alone finds cold "
+        "caches and sleeping processors. 200 calls of each artifact after each; by default 40 "
+        "after 1 ms, 10 ms and 100 ms, as far as a tenth of `cap` for each artifact has room.",
     )
     callers: Annotated[list[Count], AfterValidator(_distinct)] = Field(
         [],

@@ -207,6 +207,8 @@ def _with_times(cut: Cut, edge: Taken, cloud: Taken) -> Cut:
         cloud_interval=cloud.interval,
         edge_quantiles=edge.quantiles,
         cloud_quantiles=cloud.quantiles,
+        edge_idle=edge.idle,
+        cloud_idle=cloud.idle,
         edge_memory=edge.memory,
         provenance="measured",
     )
@@ -232,6 +234,8 @@ def planned(
             cloud_target=found.cloud,
             edge_seconds=cut.edge_quantiles or (cut.edge_seconds,),
             cloud_seconds=cut.cloud_quantiles or (cut.cloud_seconds,),
+            edge_idle=cut.edge_idle,
+            cloud_idle=cut.cloud_idle,
             edge_bytes=cut.edge_bytes,
             edge_memory=cut.edge_memory,
             provenance=cut.provenance,

@@ -81,7 +81,7 @@ variants:
   small: [prune: {{to: {{macs: 0.2x}}}}, finetune: {{epochs: 1}}, quantize]
 targets: [{{name: edge, runtime: onnxruntime-cpu, threads: 1, batch: 1}}]
 gates: {{drop: 100 %}}
-measure: {{cap: 3 s}}
+measure: {{cap: 3 s, idle: [2 ms, 20 ms, 100 ms]}}
 """
 BEFORE = {"pictures": "[image: {mean: [0.5], std: [0.5]}]", "speech": "[]"}
 

@@ -64,7 +64,7 @@ class Estimate(Params):
         return {"anyOf": [{"type": "string"}, handler(core)]}
 
 
-_OF_CLOUD, _OF_EDGE = ("replicas", "busy", "workers"), ("count",)
+_OF_CLOUD, _OF_EDGE = ("replicas", "busy", "workers"), ("count", "overhead")
 
 
 class Site(Section):
@@ -81,6 +81,10 @@ class Site(Section):
     count: Whole = Field(1, description="How many devices there are (edge).")
     ram: Size | None = Field(None, description="Memory that a model may take.")
     flash: Size | None = Field(None, description="Room for the model's file.")
+    overhead: Duration | None = Field(
+        None,
+        description="What the program around the model takes of each request (edge).",
+    )
     power: Power | None = Field(None, description="What computing takes beyond idling.")
     price: PerHour | None = Field(
         None, description="Of a replica (a cloud needs it), or of an hour that a device computes."

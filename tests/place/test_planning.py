@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from lepton_compress.artifacts import RunResult
+from lepton_compress.artifacts import Idle, RunResult
 from lepton_compress.place.planning import Planner
 from lepton_compress.placements import Cut, Placed, Placement
 from tests.place.fleets import demands, fleet, quantiles, result
@@ -277,3 +277,46 @@ def test_a_hundred_thousand_devices_are_a_matter_of_seconds(images: RunResult) -
     assert made.feasible
     assert sum(each.devices for each in made.placed) == 100_000
     assert made.seconds < 60  # 10 s on an idle machine; several share this one
+
+
+def rested(one: RunResult, factor: float) -> RunResult:
+    """Whose calls take so many times as long after a rest of 10 ms or more."""
+    made = (
+        replace(each, idle=(Idle(0.01, 40, tuple(factor * q for q in each.quantiles)),))
+        for each in one.profiles
+    )
+    return replace(one, profiles=tuple(made))
+
+
+def test_seldom_calls_take_what_calls_after_rests_do(images: RunResult) -> None:
+    asked = demands(latency="200 ms", only=["edge"])
+    made = place(rested(images, 3.0), **asked)
+    plan, before = only(made).plan, only(place(images, **asked)).plan
+    assert plan is not None
+    assert before is not None
+    assert plan.latency["p50"] == pytest.approx(3 * before.latency["p50"], rel=0.05)
+    assert plan.edge_utilization == pytest.approx(3 * before.edge_utilization, rel=0.05)
+    assert not [each for each in made.notes if "back to back" in each]
+
+
+@pytest.mark.parametrize(
+    ("kind", "sites"),
+    [("edge", ["camera"]), ("cloud", []), ("cascade", ["camera", "region"])],
+)
+def test_a_plan_says_that_rests_were_not_measured(
+    images: RunResult, kind: str, sites: list[str]
+) -> None:
+    made = place(images, **demands(latency="2 s", only=[kind]), workloads__0__rate="12/s")
+    told = [each for each in made.notes if "back to back" in each]
+    assert [
+        each.split(":")[0] for each in told
+    ] == sites  # all requests of a hundred cameras keep the cloud busy
+
+
+def test_what_the_program_around_the_model_takes_is_added(images: RunResult) -> None:
+    asked = demands(latency="200 ms", only=["edge"])
+    plan = only(place(images, sites__0__overhead="5 ms", **asked)).plan
+    before = only(place(images, **asked)).plan
+    assert plan is not None
+    assert before is not None
+    assert plan.latency["p50"] == pytest.approx(before.latency["p50"] + 5e-3, rel=0.01)
