@@ -214,22 +214,19 @@ def _with_times(cut: Cut, edge: Taken, cloud: Taken) -> Cut:
     )
 
 
-def planned(
-    found: Cuts, candidate: str, *, result: str = "", overhead: int = 0
-) -> tuple[placements.Cut, ...]:
+def planned(found: Cuts, candidate: str, *, result: str = "") -> tuple[placements.Cut, ...]:
     """The cuts of a candidate's ONNX artifact as the planner takes them.
 
     Args:
         found: by `cuts`.
         candidate, result: whose artifact it is.
-        overhead: bytes of a request beside the tensors, such as its header.
     """
     return tuple(
         placements.Cut(
             candidate=candidate,
             format="onnx",
             name=cut.name,
-            bytes=cut.bytes + overhead,
+            bytes=cut.bytes,
             edge_target=found.edge,
             cloud_target=found.cloud,
             edge_seconds=cut.edge_quantiles or (cut.edge_seconds,),

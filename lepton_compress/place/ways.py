@@ -122,20 +122,20 @@ class Wire:
         link = self.link
         way = round_trip(link.round_trip, link.spread or 0.0, link.distribution)
         up = constant(8 * size / link.up)
-        back = constant(8 * self.workload.payload.down / link.down)
+        back = constant(8 * self.workload.payload.answer / link.down)
         sent, load = _device(self.workload.rate * share, up)
         return [sent or up, way, back], load
 
     def _parts(self, edge: Distribution | None, size: int, cloud: Distribution) -> Parts:
         link = self.link
         trip = round_trip(link.round_trip, link.spread or 0.0, link.distribution)
-        down = 8 * self.workload.payload.down / link.down
+        down = 8 * self.workload.payload.answer / link.down
         return Parts(edge, 8 * size / link.up, trip, down, cloud)
 
     def _common(self, share: float, size: int, load: float) -> _Crossing:
         """What crosses in a month, and its price."""
         requests = self.workload.rate * share * MONTH
-        up, down = requests * size, requests * self.workload.payload.down
+        up, down = requests * size, requests * self.workload.payload.answer
         price = self.link.price * self.site.count * (up + down) / GIGABYTE
         return {
             "share": share,
@@ -156,8 +156,8 @@ class Wire:
 
     def cloud_only(self, one: Evidence) -> Option:
         """All requests go up."""
-        way, load = self._crossing(1.0, self.workload.payload.up)
-        common = self._common(1.0, self.workload.payload.up, load)
+        way, load = self._crossing(1.0, self.workload.payload.request)
+        common = self._common(1.0, self.workload.payload.request, load)
         call = one.at(common["rate"])
         return Option(
             kind="cloud",
@@ -168,7 +168,7 @@ class Wire:
             sent=total((*way, call)),
             pool=PoolKey(self.cloud.name, one.variant),
             served=one.service,
-            parts=self._parts(None, self.workload.payload.up, call),
+            parts=self._parts(None, self.workload.payload.request, call),
             edge_utilization=0.0,
             accuracy=one.score.value,
             accuracy_interval=one.score.interval,
@@ -189,8 +189,8 @@ class Wire:
         share = point.share
         before = _around(low.at(self.workload.rate), self.site.overhead or 0.0)
         spent, busy = _device(self.workload.rate, before)
-        way, load = self._crossing(share, self.workload.payload.up)
-        common = self._common(share, self.workload.payload.up, load)
+        way, load = self._crossing(share, self.workload.payload.request)
+        common = self._common(share, self.workload.payload.request, load)
         behind = high.at(common["rate"])
         first = spent or before
         problems = self._unfit(low) + self._unfit(high) + self._full(load)
@@ -205,7 +205,7 @@ class Wire:
             sent=total((first, *way, behind)),
             pool=PoolKey(self.cloud.name, high.variant),
             served=high.service,
-            parts=self._parts(before, self.workload.payload.up, behind),
+            parts=self._parts(before, self.workload.payload.request, behind),
             edge_utilization=busy,
             accuracy=point.accuracy,
             accuracy_interval=point.accuracy_interval,
@@ -239,8 +239,9 @@ class Wire:
         before = calls(_half(cut.edge_seconds, factors[0]), rests[0], rate)
         before = _around(before, self.site.overhead or 0.0)
         spent, busy = _device(rate, before)
-        way, load = self._crossing(1.0, cut.bytes)
-        common = self._common(1.0, cut.bytes, load)
+        size = cut.bytes + self.workload.payload.header
+        way, load = self._crossing(1.0, size)
+        common = self._common(1.0, size, load)
         behind = calls(served, rests[1], common["rate"])
         problems = self._full(load)
         for name, needs, has in (
@@ -263,7 +264,7 @@ class Wire:
             sent=total((spent or before, *way, behind)),
             pool=PoolKey(self.cloud.name, high.variant, cut.name),
             served=served,
-            parts=self._parts(before, cut.bytes, behind),
+            parts=self._parts(before, size, behind),
             edge_utilization=busy,
             accuracy=low.score.value - worse,
             accuracy_interval=(down - worse, up - worse),

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from lepton_compress.artifacts import Idle, RunResult
+from lepton_compress.place.fleet import HEADER
 from lepton_compress.place.planning import Planner
 from lepton_compress.placements import Cut, Placed, Placement
 from tests.place.fleets import demands, fleet, quantiles, result
@@ -69,7 +70,7 @@ def test_the_cloud_wins_where_the_edge_is_too_slow(images: RunResult) -> None:
     assert plan.latency["p50"] == pytest.approx(0.016 + 0.03 + 0.0081, rel=0.05)
     assert pool.rate == pytest.approx(100)
     month = 730.5 * 3600 * 100
-    link = month * 20_200 / 1e9 * 0.05
+    link = month * (20_200 + 2 * HEADER) / 1e9 * 0.05
     assert plan.cost_link == pytest.approx(link)
     assert made.cost == pytest.approx(link + pool.replicas * 0.10 * 730.5)
     assert losers(made)["edge: images:baseline"] == "latency"
@@ -99,7 +100,7 @@ def test_a_cascade_wins_where_most_is_easy(images: RunResult) -> None:
     assert plan.accuracy >= 0.9
     assert plan.accuracy_interval[0] < plan.accuracy < plan.accuracy_interval[1]
     assert plan.accuracy_down == pytest.approx(0.755)
-    assert plan.up == pytest.approx(plan.cascade.share * 730.5 * 3600 * 20_000)
+    assert plan.up == pytest.approx(plan.cascade.share * 730.5 * 3600 * (20_000 + HEADER))
     # What goes up has taken the edge's time too; what does not has not taken the link's.
     assert plan.latency["p50"] < 0.02 < 0.05 < plan.latency["p99"]
     assert made.pools[0].rate == pytest.approx(100 * plan.cascade.share)
@@ -137,7 +138,7 @@ def test_a_split_wins_where_features_are_small(images: RunResult) -> None:
     plan = only(made).plan
     assert plan is not None
     assert (plan.kind, plan.leaves) == ("split", "features")
-    assert plan.up == pytest.approx(730.5 * 3600 * 2_000)
+    assert plan.up == pytest.approx(730.5 * 3600 * (2_000 + HEADER))
     assert plan.latency["p50"] == pytest.approx(0.006 + 0.03 + 0.0016 + 0.005, rel=0.06)
     assert made.pools[0].part == "pool"
     assert losers(made)["cloud region: images:baseline"] == "privacy"
