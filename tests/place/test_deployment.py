@@ -27,7 +27,7 @@ from lepton_compress.targets.onnxruntime_cpu import onnxruntime_cpu
 from tests.place import served
 from tests.place.served import Cloud
 
-PROGRAMS = ("batching", "cloud", "edge", "link", "measure", "uplink")
+PROGRAMS = ("batching", "cloud", "edge", "link", "measure", "uplink", "manifest")
 KINDS = ("edge", "cloud", "cascade", "split")
 
 
@@ -353,7 +353,8 @@ class TestExport:
         def names(folder: Path) -> set[str]:
             return {each.name for each in folder.iterdir()} - {"__pycache__"}
 
-        common = {"manifest.json", "requirements.txt", "frames.py", "onnxruntime_session.py"}
+        beside = {"manifest.json", "manifest.py", "requirements.txt"}
+        common = beside | {"frames.py", "onnxruntime_session.py"}
         cascade = deployed["cascade"]
         assert names(cascade / "edge") == common | {
             "edge.py",
@@ -363,13 +364,8 @@ class TestExport:
         }
         assert names(cascade / "cloud") == common | {"cloud.py", "batching.py", "good.onnx"}
         assert names(cascade) == {"edge", "cloud", "link.py", "README.md", "deployment.json"}
-        assert names(deployed["cloud"] / "edge") == {
-            "edge.py",
-            "uplink.py",
-            "measure.py",
-            "manifest.json",
-            "requirements.txt",
-        }
+        sending = names(deployed["cloud"] / "edge")
+        assert sending == beside | {"edge.py", "uplink.py", "measure.py"}
         lines = (cascade / "edge" / "requirements.txt").read_text().split()
         assert [line.partition("==")[0] for line in lines] == [
             "numpy",
