@@ -495,6 +495,21 @@ class Load:
 
 
 @dataclass(frozen=True)
+class Idle:
+    """Calls that each came after the runtime had rested: caches and processors are cold by then.
+
+    Attributes:
+        gap: seconds of rest before each.
+        calls: how many were timed.
+        quantiles: of their times, in seconds, at the shares in `QUANTILES`.
+    """
+
+    gap: float
+    calls: int
+    quantiles: tuple[float, ...]
+
+
+@dataclass(frozen=True)
 class Callers:
     """Several callers of one loaded artifact at the same time, none of which ever pauses.
 
@@ -660,6 +675,7 @@ class Profile:
         throughput: samples a second of one caller that never pauses.
         throughput_interval: its 95 % bootstrap interval.
         loads: the times of requests that arrive at the rates that were asked for.
+        idle: the times of calls after a rest, the shortest rest first.
         callers: what callers at the same time got, for the numbers of them that were asked for.
         operators: where the time goes, the slowest first, measured under the runtime's profiler;
             empty for a runtime without one.
@@ -704,6 +720,7 @@ class Profile:
     tuning: Tuning | None = None
     fit: Fit | None = None
     quantiles: tuple[float, ...] = ()
+    idle: tuple[Idle, ...] = ()
 
 
 class Status(enum.StrEnum):

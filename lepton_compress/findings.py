@@ -7,13 +7,13 @@ import re
 import types
 import typing
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Annotated, Any, NamedTuple
 
 from pydantic import BaseModel, ValidationError
 
 from lepton_compress.document import Key, show
-from lepton_compress.errors import quote
+from lepton_compress.errors import RecipeError, quote
 from lepton_compress.registry import nearest
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
@@ -52,6 +52,27 @@ class Finding(NamedTuple):
     key: Key
     problem: str
     mend: str = ""
+
+
+def refusal(found: Iterable[Finding], where: Callable[[Key], str]) -> RecipeError:
+    """The first of them, with the others; `where` names a place in the file."""
+    first, *others = (
+        RecipeError(problem, where=where(key), mend=mend) for key, problem, mend in found
+    )
+    return RecipeError(first.problem, where=first.where, mend=first.mend, others=tuple(others))
+
+
+def file_schema(model: type[BaseModel], title: str) -> dict[str, Any]:
+    """The JSON schema of a file that `read_document` reads, which may include others."""
+    schema = model.model_json_schema()
+    schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
+    schema["title"] = title
+    text = {"type": "string"}
+    schema["properties"]["include"] = {"anyOf": [text, {"type": "array", "items": text}]}
+    # What an included file says may be missing here.
+    schema["anyOf"] = [{"required": schema.pop("required")}, {"required": ["include"]}]
+    schema["patternProperties"] = {"^x-": {}}
+    return schema
 
 
 class FindingsError(ValueError):

@@ -75,6 +75,7 @@ def profiles(
             observer=observer,
             rates=asked.rates(target.name),
             callers=how.callers,
+            rests=how.idle,
             operators=True,
             folder=source.folder,
         )

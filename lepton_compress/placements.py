@@ -11,6 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from lepton_compress.artifacts import Idle
+
 Kind = Literal["edge", "cloud", "cascade", "split"]
 Leaves = Literal["raw", "features", "nothing"]
 Provenance = Literal["measured", "simulated", "estimated"]
@@ -27,6 +29,7 @@ class Cut:
         edge_target, cloud_target: the targets that the halves were measured on.
         edge_seconds, cloud_seconds: of one call of each half, at the shares in
             `artifacts.QUANTILES`; a single number where no more is known.
+        edge_idle, cloud_idle: of calls of each half after rests; empty where that is not known.
         edge_bytes: of the first half's file.
         edge_memory: the first half's peak memory, or None where it is not known.
         accuracy_drop: how much worse the halves are than the whole; 0 where they compose to it.
@@ -49,6 +52,8 @@ class Cut:
     provenance: Provenance = "measured"
     result: str = ""
     features: bool = True
+    edge_idle: tuple[Idle, ...] = ()
+    cloud_idle: tuple[Idle, ...] = ()
 
 
 @dataclass(frozen=True)

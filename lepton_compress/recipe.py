@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
@@ -33,7 +33,7 @@ from lepton_compress.budget import Gates, Name, ScoreGate, Section, Truth, cover
 from lepton_compress.catalogue import Limits
 from lepton_compress.document import Document, Key, read_document, show
 from lepton_compress.errors import MissingExtraError, RecipeError, quote
-from lepton_compress.findings import Finding, FindingsError, explain
+from lepton_compress.findings import Finding, FindingsError, explain, file_schema, refusal
 from lepton_compress.provenance import digest
 from lepton_compress.registry import Params
 from lepton_compress.units import Duration, Rate
@@ -47,15 +47,18 @@ TRANSFER = "transfer"
 
 Count = Annotated[int, Field(strict=True, ge=1, le=1024)]
 Batch = Annotated[int, Field(strict=True, ge=1, le=65536)]
+Rest = Annotated[Duration, Field(le=10.0)]
 
 
-def _distinct(given: list[int]) -> list[int]:
+_Item = TypeVar("_Item")
+
+
+def _distinct(given: list[_Item]) -> list[_Item]:
     for index in _repeated(given):
         raise ValueError(f"{given[index]} stands twice")
     return given
 
 
-_Item = TypeVar("_Item")
 Several = Annotated[list[_Item], Field(min_length=1), AfterValidator(_distinct)]
 
 
@@ -383,6 +386,12 @@ class Measure(Params):
         "waiting included. A thousand of each artifact, so `50/s` takes 20 s. What gates ask for "
         "is measured anyway.",
     )
+    idle: Annotated[list[Rest], AfterValidator(_distinct)] | None = Field(
+        None,
+        description="Rests before a call, as `[10 ms, 100 ms]`: a call that comes alone finds cold "
+        "caches and sleeping processors. 200 calls of each artifact after each; by default 40 "
+        "after 1 ms, 10 ms and 100 ms, as far as a tenth of `cap` for each artifact has room.",
+    )
     callers: Annotated[list[Count], AfterValidator(_distinct)] = Field(
         [],
         description="Numbers of callers at the same time, as `[1, 4]`: samples a second of all, "
@@ -584,7 +593,7 @@ def from_values(values: Any, folder: Path, document: Document | None = None) -> 
             recipe = Recipe.model_validate(values, context=FROM_FILE)
     except ValidationError as error:
         where = document.where if document else show
-        raise _error(explain(error, Recipe, values), where) from error
+        raise refusal(explain(error, Recipe, values), where) from error
     source = Source(recipe, folder, document)
     with catalogue.beside(folder):
         check(source)  # pydantic does not look into defaults
@@ -600,7 +609,7 @@ def from_target(values: dict[str, Any]) -> TargetSpec:
     try:
         return TargetSpec.model_validate(values, context=FROM_FILE)
     except ValidationError as error:
-        raise _error(explain(error, TargetSpec, values), show) from error
+        raise refusal(explain(error, TargetSpec, values), show) from error
 
 
 def check(source: Source) -> None:
@@ -615,27 +624,12 @@ def check(source: Source) -> None:
     found = [each._replace(key=(*key, *each.key)) for key, use in named for each in use.problems()]
     found = found or list(serving.mismatches(recipe))
     if found:
-        raise _error(found, lambda key: source.where(*key))
+        raise refusal(found, lambda key: source.where(*key))
 
 
 def json_schema() -> dict[str, Any]:
     """The JSON schema of a recipe, for editors and other tools."""
-    schema = Recipe.model_json_schema()
-    schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
-    schema["title"] = "lepton-compress recipe"
-    text = {"type": "string"}
-    schema["properties"]["include"] = {"anyOf": [text, {"type": "array", "items": text}]}
-    # What an included file says may be missing here.
-    schema["anyOf"] = [{"required": schema.pop("required")}, {"required": ["include"]}]
-    schema["patternProperties"] = {"^x-": {}}
-    return schema
-
-
-def _error(found: list[Finding], where: Callable[[Key], str]) -> RecipeError:
-    first, *others = (
-        RecipeError(problem, where=where(key), mend=mend) for key, problem, mend in found
-    )
-    return RecipeError(first.problem, where=first.where, mend=first.mend, others=tuple(others))
+    return file_schema(Recipe, "lepton-compress recipe")
 
 
 def _repeated(names: Sequence[object]) -> Iterator[int]:

@@ -207,31 +207,32 @@ def _with_times(cut: Cut, edge: Taken, cloud: Taken) -> Cut:
         cloud_interval=cloud.interval,
         edge_quantiles=edge.quantiles,
         cloud_quantiles=cloud.quantiles,
+        edge_idle=edge.idle,
+        cloud_idle=cloud.idle,
         edge_memory=edge.memory,
         provenance="measured",
     )
 
 
-def planned(
-    found: Cuts, candidate: str, *, result: str = "", overhead: int = 0
-) -> tuple[placements.Cut, ...]:
+def planned(found: Cuts, candidate: str, *, result: str = "") -> tuple[placements.Cut, ...]:
     """The cuts of a candidate's ONNX artifact as the planner takes them.
 
     Args:
         found: by `cuts`.
         candidate, result: whose artifact it is.
-        overhead: bytes of a request beside the tensors, such as its header.
     """
     return tuple(
         placements.Cut(
             candidate=candidate,
             format="onnx",
             name=cut.name,
-            bytes=cut.bytes + overhead,
+            bytes=cut.bytes,
             edge_target=found.edge,
             cloud_target=found.cloud,
             edge_seconds=cut.edge_quantiles or (cut.edge_seconds,),
             cloud_seconds=cut.cloud_quantiles or (cut.cloud_seconds,),
+            edge_idle=cut.edge_idle,
+            cloud_idle=cut.cloud_idle,
             edge_bytes=cut.edge_bytes,
             edge_memory=cut.edge_memory,
             provenance=cut.provenance,

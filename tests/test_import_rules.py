@@ -287,6 +287,7 @@ IMPLEMENTATIONS = {
     "place.queueing": {"numpy", "scipy"},
     "place.program": {"numpy", "scipy"},
     "place.simulation": {"numpy"},
+    "place.resting": {"numpy"},
 }
 """The modules that import a framework when they are imported. All others do so on use."""
 

@@ -132,10 +132,10 @@ def test_halves_that_compute_something_else_are_refused(
     def spoilt(model: onnx.ModelProto, source: Path | None, target: Path) -> int:
         for tensor in model.graph.initializer:
             if tensor.name == "v":
-                array = onnx.numpy_helper.to_array(tensor) * np.float32(1.01)
+                array = onnx.numpy_helper.to_array(tensor) * np.float32(1.02)
                 tensor.CopyFrom(onnx.numpy_helper.from_array(array, "v"))
         return write(model, source, target)
 
     monkeypatch.setattr(cutting, "write", spoilt)
-    with pytest.raises(InputError, match=r"the halves differ from the whole by 0\.0"):
+    with pytest.raises(InputError, match=r"the halves differ from the whole by 0\.0(19|2)"):
         halves(path, "net.pool", PICTURES, tmp_path / "halves")

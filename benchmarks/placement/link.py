@@ -3,7 +3,8 @@
     LEPTON_DATA=... python -m benchmarks.placement link --requests 600
 
 For each kind of plan (edge, cloud, cascade, split) the planner is told what was measured of both
-artifacts and of an empty request, and predicts percentiles; the plan is exported, its cloud started
+artifacts (after rests, too), of an empty request and of the edge's program around a model, and
+predicts percentiles; the plan is exported, its cloud started
 as a process of its own, and a device sends requests through a proxy that delays them. On a machine
 that others use, too, the tails are theirs as well: the lateness of timers is told beside the
 figures.
@@ -40,6 +41,7 @@ RESULTS = ROOT / "benchmarks" / "results"
 KINDS = ("edge", "cloud", "cascade", "split")
 WITHIN = 0.15
 PINGS = 60
+CLASSES = 10
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,7 @@ variants:
   small: [prune: {{to: {{macs: 0.2x}}}}, finetune: {{epochs: 1}}, quantize]
 targets: [{{name: edge, runtime: onnxruntime-cpu, threads: 1, batch: 1}}]
 gates: {{drop: 100 %}}
-measure: {{cap: 3 s}}
+measure: {{cap: 3 s, idle: [2 ms, 20 ms, 100 ms]}}
 """
 BEFORE = {"pictures": "[image: {mean: [0.5], std: [0.5]}]", "speech": "[]"}
 
@@ -117,10 +119,11 @@ def compared(
 ) -> Iterator[dict[str, Any]]:
     """A row for each kind of plan."""
     run = run_of(runs, pair)
-    overhead, trip = calibrated(pair, run, scratch / "calibration", seed)
-    split = best_cuts(run, overhead)
+    trip = pinged(pair, run, scratch / "pinged", seed)
+    around = overhead(pair, run, scratch / "overhead", seed)
+    split = best_cuts(run)
     for kind in KINDS:
-        fleet = fleet_of(pair, kind, trip, payload(run) + overhead)
+        fleet = fleet_of(pair, kind, trip, payload(run), around)
         placed = placing.place(run, fleet, cuts=split, sensitivity=False, seed=seed)
         if not placed.feasible:
             yield {"pair": pair.name, "kind": kind, "problem": "the planner found no plan"}
@@ -147,6 +150,7 @@ def compared(
             "requests": seen["requests"],
             "lateness": seen["lateness"],
             "edge_call": seen["edge_seconds"],
+            "overhead": [around, seen["overhead"]],
             "shape": vars(pair.shape),
             "rate": pair.rate,
             "load": os.getloadavg()[0],
@@ -183,14 +187,14 @@ def payload(result: RunResult) -> int:
     return sum(array[:1].nbytes for array in evaluation(result).inputs.values())
 
 
-def best_cuts(result: RunResult, overhead: int) -> tuple[Cut, ...]:
+def best_cuts(result: RunResult) -> tuple[Cut, ...]:
     """The measured cuts of the whole network in int8."""
     artifact = result.artifact("int8")
     assert result.folder is not None
     found = splitting.cuts(
         result.folder / artifact.path, evaluation(result), observer=Silent(), edge=edge_of(result)
     )
-    made = splitting.planned(found, artifact.candidate, result=result.recipe, overhead=overhead)
+    made = splitting.planned(found, artifact.candidate, result=result.recipe)
     return tuple(each for each in made if each.provenance == "measured")
 
 
@@ -203,34 +207,41 @@ def edge_of(result: RunResult) -> Any:
     return source.recipe.targets[0]
 
 
-def calibrated(
-    pair: Pair, run: RunResult, scratch: Path, seed: int
-) -> tuple[int, dict[str, float]]:
-    """Bytes of a request beside the sample, and what an empty request takes across the link."""
-    fleet = fleet_of(pair, "cloud", {"round_trip": 0.05, "spread": 0.001}, payload(run))
+def deployed(pair: Pair, run: RunResult, kind: str, scratch: Path, seed: int) -> Path:
+    """The folder of a deployment, planned for a link that is not measured yet."""
+    fleet = fleet_of(pair, kind, {"round_trip": 0.05, "spread": 0.001}, payload(run))
     placed = placing.place(run, fleet, sensitivity=False, seed=seed)
     made = deploying.deployment(placed.placed[0], placed, [run], scratch / "halves")
-    folder = exporting.export(made, scratch / "cloud-only")
-    split = evaluation(run)
+    return exporting.export(made, scratch / kind)
+
+
+def pinged(pair: Pair, run: RunResult, scratch: Path, seed: int) -> dict[str, float]:
+    """What an empty request takes across the link."""
+    folder = deployed(pair, run, "cloud", scratch, seed)
     with cloud(folder) as port, link(port, pair.shape, seed) as shaped:
         edge, measure = (program(folder, name) for name in ("edge", "measure"))
         with edge.Edge(folder / "edge", shaped.url) as device:
-            trip = measure.ping(device, PINGS)
-            before = shaped.up.passed
-            for row in range(10):
-                device.answer({name: array[row : row + 1] for name, array in split.inputs.items()})
-            sent = (shaped.up.passed - before) / 10
-    return round(sent) - payload(run), trip
+            taken: dict[str, float] = measure.ping(device, PINGS)
+    return taken
 
 
-def fleet_of(pair: Pair, kind: str, trip: dict[str, float], up: int) -> dict[str, Any]:
+def overhead(pair: Pair, run: RunResult, scratch: Path, seed: int) -> float:
+    """Seconds that the edge's program takes of a request, beside the model."""
+    folder = deployed(pair, run, "edge", scratch, seed)
+    told = tried(folder, pair.shape, evaluation(run), pair.rate, PINGS, seed + 1)
+    return float(told["overhead"])
+
+
+def fleet_of(
+    pair: Pair, kind: str, trip: dict[str, float], up: int, around: float = 1e-9
+) -> dict[str, Any]:
     """A device and a cloud, with plans of one kind."""
     shape = pair.shape
     return {
         "version": 1,
         "name": f"{pair.name}-{kind}",
         "sites": [
-            {"name": "device", "kind": "edge", "target": "edge"},
+            {"name": "device", "kind": "edge", "target": "edge", "overhead": f"{around * 1e3} ms"},
             {"name": "region", "kind": "cloud", "target": "edge", "price": "1/h", "replicas": 1},
         ],
         "links": [
@@ -247,7 +258,7 @@ def fleet_of(pair: Pair, kind: str, trip: dict[str, float], up: int) -> dict[str
             {
                 "name": pair.name,
                 "rate": f"{pair.rate:g}/s",
-                "payload": {"up": f"{up} B", "down": "300 B"},
+                "payload": {"up": f"{up} B", "down": f"{4 * CLASSES} B"},
                 "demands": {"only": [kind]},
             }
         ],

@@ -5,6 +5,8 @@ random fleets are planned, and every variant, threshold and cut is tried beside.
 
 fleets     the plan's cost (or percentile) over that of the best that trying every option finds,
            with every threshold that the reported half allows, whatever the other half says
+shared     the same for two or three sites that share a cloud with too few replicas for all of them,
+           over every combination of their options
 cascade    for each pair the least share sent up that keeps 99 % of the cloud's gain, as told of the
            other half of the samples
 simulated  the percentiles of the plans over those of discrete events
@@ -26,6 +28,7 @@ from typing import Any
 import numpy as np
 
 import lepton_compress
+from benchmarks.placement import shared
 from benchmarks.tasks import SPLITS, Task, pictures, words
 from lepton_compress import provenance, splitting
 from lepton_compress.artifacts import RunResult
@@ -72,9 +75,11 @@ def main() -> None:
     """Run everything, print it and write it."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--fleets", type=int, default=30, help="Of each pair of models.")
+    parser.add_argument("--shared", type=int, default=30, help="With several sites, of each pair.")
     parser.add_argument("--simulated", type=int, default=6, help="Of these, simulated too.")
     parser.add_argument("--keep", type=Path, help="Folder to keep the runs in, and to find them.")
     given = sys.argv[1:]
+    parser.add_argument("--only", choices=["shared"], help="Measure this again, and keep the rest.")
     asked = parser.parse_args(given[1:] if given[:1] == ["plans"] else given)
     with tempfile.TemporaryDirectory() as name:
         folder = asked.keep or Path(name)
@@ -82,13 +87,27 @@ def main() -> None:
             prepared("images", lambda: pictures("resnet8"), folder),
             prepared("speech", lambda: words("keyword_dscnn"), folder),
         ]
+        if asked.only:
+            kept = json.loads((RESULTS / "placement.json").read_text(encoding="utf-8"))
+            write({**kept, "shared": _shared(pairs, asked.shared)})
+            return
         found = {
             "environment": provenance.environment(),
             "load": os.getloadavg()[0],
             "pairs": [about(pair) for pair in pairs],
             "fleets": [row for pair in pairs for row in fleets(pair, asked.fleets)],
+            "shared": _shared(pairs, asked.shared),
             "simulated": [row for pair in pairs for row in simulated(pair, asked.simulated)],
         }
+    write(found)
+
+
+def _shared(pairs: Sequence[Pair], count: int) -> list[dict[str, Any]]:
+    return [row for pair in pairs for row in shared.fleets(pair.result, pair.cuts, count)]
+
+
+def write(found: dict[str, Any]) -> None:
+    """Print the figures and keep them."""
     text = table(found)
     print(text)
     (RESULTS / "placement.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
@@ -370,6 +389,7 @@ def table(found: dict[str, Any]) -> str:
                 f"| {pair['name']}: {row['pair']} | {100 * row['share']:.1f} % | {kept} | "
                 f"{100 * row['accuracy']:.2f} % |"
             )
+    lines += ["", *shared.table(found["shared"])]
     worst = max((row["worst"] for row in found["simulated"]), default=0.0)
     said = f"Discrete events of {len(found['simulated'])} plans: percentiles at most "
     said += f"{100 * worst:.1f} % apart from those computed."

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from lepton_compress.artifacts import Idle
+
 
 @dataclass(frozen=True)
 class Crossing:
@@ -46,6 +48,7 @@ class Cut:
         edge_interval, cloud_interval: their 95 % bootstrap intervals; None of an estimate.
         edge_quantiles, cloud_quantiles: of the calls, at the shares in `artifacts.QUANTILES`; empty
             of an estimate.
+        edge_idle, cloud_idle: of calls after rests; empty of an estimate.
         edge_memory: peak memory of the edge's half; None where it is not known.
         edge_bytes: of the edge's file; 0 where it was not made.
         provenance: "estimated" from the runtime's profile of the whole, or "measured" on the
@@ -74,6 +77,8 @@ class Cut:
     provenance: Literal["measured", "estimated"] = "estimated"
     promising: bool = False
     difference: float | None = None
+    edge_idle: tuple[Idle, ...] = ()
+    cloud_idle: tuple[Idle, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -84,6 +84,10 @@ class Distribution:
         made = np.interp(random.random(count), self.shares, self.times)
         return np.asarray(made, dtype=np.float64)
 
+    def later(self, seconds: float) -> Distribution:
+        """Of times so many seconds longer."""
+        return self if seconds == 0 else Distribution(self.times + seconds, self.shares)
+
     def slower(self, factor: float) -> Distribution:
         """Of times so many times as long."""
         return self if factor == 1 else Distribution(self.times * factor, self.shares)

@@ -14,6 +14,7 @@ from lepton_compress.artifacts import Answered, Artifact, Profile, RunResult, Sc
 from lepton_compress.errors import InputError
 from lepton_compress.place.distribution import Distribution, constant, from_percentiles, measured
 from lepton_compress.place.fleet import Site
+from lepton_compress.place.resting import Rested, calls, rested
 from lepton_compress.placements import Provenance, Variant
 from lepton_compress.provenance import file_digest
 from lepton_compress.units import show_bytes
@@ -26,7 +27,8 @@ class Evidence:
     """An artifact at a site.
 
     Attributes:
-        service: seconds of one call.
+        service: seconds of one call, back to back.
+        rested: of one after rests, where that was measured.
         score: in the workload's metric.
         problem: why it does not fit the site; empty where it does.
     """
@@ -37,6 +39,11 @@ class Evidence:
     service: Distribution = field(repr=False)
     score: Score
     problem: str = ""
+    rested: Rested = field(default=(), repr=False)
+
+    def at(self, rate: float) -> Distribution:
+        """Seconds of a call where so many a second arrive."""
+        return calls(self.service, self.rested, rate)
 
     def answers(self) -> Answers | None:
         """The class scores that it gives each evaluation sample, and the true classes.
@@ -80,6 +87,7 @@ def gather(
                     service.slower(factor),
                     scores[key],
                     _unfit(profile, artifact, site),
+                    rested(profile.idle if site.workers == 1 else (), factor),
                 )
             )
     return found, left_out

@@ -2,8 +2,10 @@
 
     deployment.json      all of it in one place
     README.md            how to start both sides
-    edge/                manifest.json, requirements.txt, edge.py, uplink.py, measure.py, artifact
-    cloud/               manifest.json, requirements.txt, cloud.py, batching.py, artifact
+    edge/                manifest.json, requirements.txt, edge.py, uplink.py, measure.py,
+                         manifest.py, artifact
+    cloud/               manifest.json, requirements.txt, cloud.py, batching.py, manifest.py,
+                         artifact
     link.py              a link to try it across
 
 The programs need nothing of this package. What loads an artifact is the file that every measurement
@@ -29,6 +31,8 @@ from lepton_compress.place.deployment import Deployment, Part, Rule
 
 RUNNERS = Path(__file__).parent / "runners"
 MANIFEST = "manifest.json"
+SHARED = "manifest.py"
+"""What both sides read theirs with."""
 DEPLOYMENT = "deployment.json"
 VERSION = 1
 _EDGE = ("safetensors", "urllib3")
@@ -96,7 +100,7 @@ def _edge(deployment: Deployment, folder: Path) -> dict[str, Json]:
             "backoff": deployment.backoff,
         }
         packages += _EDGE
-    for name in ("edge.py", "uplink.py", "measure.py"):
+    for name in ("edge.py", "uplink.py", "measure.py", SHARED):
         shutil.copyfile(RUNNERS / name, folder / name)
     _write_json(folder / MANIFEST, about)
     _requirements(folder, packages)
@@ -134,7 +138,7 @@ def _cloud(deployment: Deployment, part: Part, folder: Path) -> dict[str, Json]:
             "max_body": deployment.max_body,
         },
     }
-    for name in ("cloud.py", "batching.py"):
+    for name in ("cloud.py", "batching.py", SHARED):
         shutil.copyfile(RUNNERS / name, folder / name)
     _write_json(folder / MANIFEST, about)
     _requirements(folder, [*packages, *_CLOUD])

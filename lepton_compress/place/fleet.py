@@ -22,8 +22,7 @@ from pydantic_core import CoreSchema
 
 from lepton_compress.budget import Name, Section, TargetName, Truth
 from lepton_compress.document import Document, Key, read_document, show
-from lepton_compress.errors import RecipeError
-from lepton_compress.findings import Finding, FindingsError, explain
+from lepton_compress.findings import Finding, FindingsError, explain, file_schema, refusal
 from lepton_compress.placements import Kind, Leaves
 from lepton_compress.registry import Params, nearest
 from lepton_compress.units import (
@@ -64,7 +63,7 @@ class Estimate(Params):
         return {"anyOf": [{"type": "string"}, handler(core)]}
 
 
-_OF_CLOUD, _OF_EDGE = ("replicas", "busy", "workers"), ("count",)
+_OF_CLOUD, _OF_EDGE = ("replicas", "busy", "workers"), ("count", "overhead")
 
 
 class Site(Section):
@@ -81,6 +80,11 @@ class Site(Section):
     count: Whole = Field(1, description="How many devices there are (edge).")
     ram: Size | None = Field(None, description="Memory that a model may take.")
     flash: Size | None = Field(None, description="Room for the model's file.")
+    overhead: Duration | None = Field(
+        None,
+        description="What the program around the model takes of each request (edge), as "
+        "`measure.py` of a deployment tells it.",
+    )
     power: Power | None = Field(None, description="What computing takes beyond idling.")
     price: PerHour | None = Field(
         None, description="Of a replica (a cloud needs it), or of an hour that a device computes."
@@ -130,11 +134,30 @@ class Link(Section):
     )
 
 
+HEADER = 250
+"""Bytes beside the arrays of a request or an answer; a test counts them."""
+
+
 class Payload(Section):
     """What a request takes over the link."""
 
     up: Size = Field(description="The raw input, as it is sent.")
     down: Size = Field(description="The answer.")
+    header: Size = Field(
+        HEADER,
+        description="What crosses besides, with each request and with each answer; by default what "
+        "the exported programs send (headers of HTTP and safetensors, with short names, no token).",
+    )
+
+    @property
+    def request(self) -> int:
+        """Bytes that a request with the raw input takes."""
+        return self.up + self.header
+
+    @property
+    def answer(self) -> int:
+        """Bytes that an answer takes."""
+        return self.down + self.header
 
 
 class LatencyDemand(Params):
@@ -330,23 +353,9 @@ def _checked(values: Any, where: Callable[[Key], str]) -> Fleet:
     try:
         return Fleet.model_validate(values, context=FROM_FILE)
     except ValidationError as error:
-        first, *others = (
-            RecipeError(problem, where=where(key), mend=mend)
-            for key, problem, mend in explain(error, Fleet, values)
-        )
-        raise RecipeError(
-            first.problem, where=first.where, mend=first.mend, others=tuple(others)
-        ) from error
+        raise refusal(explain(error, Fleet, values), where) from error
 
 
 def json_schema() -> dict[str, Any]:
     """The JSON schema of a fleet file, for editors and other tools."""
-    schema = Fleet.model_json_schema()
-    schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
-    schema["title"] = "lepton-compress fleet"
-    text = {"type": "string"}
-    schema["properties"]["include"] = {"anyOf": [text, {"type": "array", "items": text}]}
-    # What an included file says may be missing here.
-    schema["anyOf"] = [{"required": schema.pop("required")}, {"required": ["include"]}]
-    schema["patternProperties"] = {"^x-": {}}
-    return schema
+    return file_schema(Fleet, "lepton-compress fleet")

@@ -40,12 +40,15 @@ class Parts:
         edge: seconds of a call on the device; None where it computes nothing.
         up, down: seconds that a request and its answer take on the link, waiting left out.
         trip: seconds of the round trip; None where nothing is sent.
+        cloud: seconds of a call in the cloud that comes as often as the option's own; None where
+            nothing is sent.
     """
 
     edge: Distribution | None
     up: float = 0.0
     trip: Distribution | None = None
     down: float = 0.0
+    cloud: Distribution | None = None
 
 
 @dataclass(frozen=True)
@@ -57,9 +60,10 @@ class Option:
         direct: seconds of those that do not; None where all go up.
         sent: seconds of those that do, but for the wait in the cloud; None where none does.
         pool: the replicas that they queue for.
-        served: seconds of one call there.
+        served: seconds of one call there, back to back, as whoever waits sees them.
         rate: requests a second that all devices of the site send there.
         problems: demands that it breaks whatever else is chosen.
+        unrested: sites whose times are those of calls back to back although calls are seldom.
     """
 
     kind: Kind
@@ -88,6 +92,7 @@ class Option:
     cascade: Cascade | None = None
     cut: Cut | None = None
     problems: tuple[Problem, ...] = ()
+    unrested: tuple[str, ...] = ()
 
     @property
     def cost(self) -> float:

@@ -283,5 +283,11 @@ def _notes(fleet: Fleet, cases: Sequence[Case], solution: Solution | None) -> It
                     yield f"{site.name}: times are estimated, {factor:g}x those on {target}"
                 elif provenance == "simulated":
                     yield f"{site.name}: times are simulated on {target}"
+    taken = solution.taken if solution else ()
+    for name in dict.fromkeys(n for o in taken if o.provenance != "simulated" for n in o.unrested):
+        yield (
+            f"{name}: times are those of calls back to back, and a call after a rest takes longer; "
+            "measure that with `measure: {idle: [10 ms, 100 ms]}` in the recipe"
+        )
     if solution is not None and any(option.pool for option in solution.taken):
         yield "replicas of one artifact are taken to share one queue"

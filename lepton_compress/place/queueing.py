@@ -123,15 +123,3 @@ def _compound(head: Floats, term: Floats, load: float) -> Floats:
     made = fft.irfft(ahead * (1 - load) / (1 - load * each), size)[:cells] / fall
     found: Floats = np.maximum(made, 0.0)
     return found
-
-
-def mean_wait(rate: float, service: Distribution, servers: int = 1) -> float:
-    """Mean wait in seconds by Allen and Cunneen's formula for Poisson arrivals, which checks the
-    distribution above (Allen, Probability, Statistics and Queueing Theory, 1990, section 5.3);
-    infinite where the queue only grows."""
-    load = utilization(rate, service, servers)
-    if load >= 1:
-        return math.inf
-    variation = service.second_moment / service.mean**2 - 1
-    delayed = erlang_c(servers, round(load * servers, 12))
-    return delayed * service.mean / (servers * (1 - load)) * (1 + variation) / 2

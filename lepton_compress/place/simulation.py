@@ -113,12 +113,11 @@ class _Traffic:
         self.simpy: Any = importlib.import_module("simpy")
         self.users, self.random = users, random
         self.world: Any = self.simpy.Environment()
-        pool, served = users[0][1].pool, users[0][1].served
+        pool = users[0][1].pool
         self.pool: Any = None
-        if pool is not None and served is not None:
+        if pool is not None:
             servers = solution.replicas[pool] * fleet.site(pool.site).workers
             self.pool = self.simpy.Resource(self.world, servers)
-            self.served = _Draws(served, random)
         self.spent: list[list[float]] = [[] for _ in users]
 
     def run(self, requests: int) -> list[list[float]]:
@@ -158,6 +157,7 @@ class _Way:
         parts, random = option.parts, traffic.random
         self.edge = _Draws(parts.edge, random) if parts.edge else None
         self.trip = _Draws(parts.trip, random) if parts.trip else None
+        self.cloud = _Draws(parts.cloud, random) if parts.cloud else None
         world, simpy = traffic.world, traffic.simpy
         self.processors: Any = defaultdict(lambda: simpy.Resource(world, 1))
         self.uplinks: Any = defaultdict(lambda: simpy.Resource(world, 1))
@@ -175,12 +175,12 @@ class _Way:
 
     def _up(self, device: int) -> Iterator[Any]:
         world, parts = self.traffic.world, self.option.parts
-        if self.trip is None or self.traffic.pool is None:
+        if self.trip is None or self.cloud is None or self.traffic.pool is None:
             return
         yield from self._hold(self.uplinks[device], parts.up)
         trip = self.trip.next()
         yield world.timeout(trip / 2)
-        yield from self._hold(self.traffic.pool, self.traffic.served.next())
+        yield from self._hold(self.traffic.pool, self.cloud.next())
         yield world.timeout(trip / 2 + parts.down)
 
     def _hold(self, resource: Any, seconds: float) -> Iterator[Any]:

@@ -25,6 +25,7 @@ from lepton_compress.place.options import (
     PoolKey,
     Problem,
 )
+from lepton_compress.place.resting import SELDOM, Rested, calls, rested
 from lepton_compress.placements import Cascade, Cut
 
 
@@ -42,24 +43,44 @@ def _device(rate: float, service: Distribution) -> tuple[Distribution | None, fl
     return (total((wait, service)) if wait else None), load
 
 
+@functools.lru_cache(maxsize=4096)
+def _around(call: Distribution, overhead: float) -> Distribution:
+    """A call with what the program around it takes."""
+    return call.later(overhead)
+
+
+def _busy(load: float) -> Problem:
+    return "capacity", f"keeps a device busy for {100 * load:.0f} % of the time"
+
+
+def _unrested(*held: tuple[Site, Rested, float]) -> tuple[str, ...]:
+    """Sites with seldom calls whose times after rests are not known."""
+    return tuple(
+        site.name
+        for site, rests, rate in held
+        if site.workers == 1 and not rests and rate * SELDOM < 1
+    )
+
+
 def on_edge(fleet: Fleet, workload: Workload, site: Site, one: Evidence) -> Option:
     """All requests are answered where they arise."""
-    spent, load = _device(workload.rate, one.service)
+    call = _around(one.at(workload.rate), site.overhead or 0.0)
+    spent, load = _device(workload.rate, call)
     problems: list[Problem] = [("memory", one.problem)] if one.problem else []
     if spent is None:
-        problems.append(("capacity", f"keeps a device busy for {100 * load:.0f} % of the time"))
+        problems.append(_busy(load))
     return Option(
         kind="edge",
         edge=one.variant,
         cloud=None,
         cloud_site="",
         share=0.0,
-        direct=spent or one.service,
+        direct=spent or call,
         sent=None,
         pool=None,
         served=None,
         rate=0.0,
-        parts=Parts(one.service),
+        parts=Parts(call),
         edge_utilization=load,
         link_utilization=0.0,
         accuracy=one.score.value,
@@ -68,11 +89,12 @@ def on_edge(fleet: Fleet, workload: Workload, site: Site, one: Evidence) -> Opti
         up=0.0,
         down=0.0,
         cost_link=0.0,
-        cost_energy=_energy(fleet, site, workload.rate, one.service.mean),
+        cost_energy=_energy(fleet, site, workload.rate, call.mean),
         leaves="nothing",
         higher_is_better=one.score.higher_is_better,
         availability=1.0,
         problems=tuple(problems),
+        unrested=_unrested((site, one.rested, workload.rate)),
     )
 
 
@@ -100,19 +122,20 @@ class Wire:
         link = self.link
         way = round_trip(link.round_trip, link.spread or 0.0, link.distribution)
         up = constant(8 * size / link.up)
-        back = constant(8 * self.workload.payload.down / link.down)
+        back = constant(8 * self.workload.payload.answer / link.down)
         sent, load = _device(self.workload.rate * share, up)
         return [sent or up, way, back], load
 
-    def _parts(self, edge: Distribution | None, size: int) -> Parts:
+    def _parts(self, edge: Distribution | None, size: int, cloud: Distribution) -> Parts:
         link = self.link
         trip = round_trip(link.round_trip, link.spread or 0.0, link.distribution)
-        return Parts(edge, 8 * size / link.up, trip, 8 * self.workload.payload.down / link.down)
+        down = 8 * self.workload.payload.answer / link.down
+        return Parts(edge, 8 * size / link.up, trip, down, cloud)
 
     def _common(self, share: float, size: int, load: float) -> _Crossing:
         """What crosses in a month, and its price."""
         requests = self.workload.rate * share * MONTH
-        up, down = requests * size, requests * self.workload.payload.down
+        up, down = requests * size, requests * self.workload.payload.answer
         price = self.link.price * self.site.count * (up + down) / GIGABYTE
         return {
             "share": share,
@@ -133,17 +156,19 @@ class Wire:
 
     def cloud_only(self, one: Evidence) -> Option:
         """All requests go up."""
-        way, load = self._crossing(1.0, self.workload.payload.up)
+        way, load = self._crossing(1.0, self.workload.payload.request)
+        common = self._common(1.0, self.workload.payload.request, load)
+        call = one.at(common["rate"])
         return Option(
             kind="cloud",
             edge=None,
             cloud=one.variant,
             cloud_site=self.cloud.name,
             direct=None,
-            sent=total((*way, one.service)),
+            sent=total((*way, call)),
             pool=PoolKey(self.cloud.name, one.variant),
             served=one.service,
-            parts=self._parts(None, self.workload.payload.up),
+            parts=self._parts(None, self.workload.payload.request, call),
             edge_utilization=0.0,
             accuracy=one.score.value,
             accuracy_interval=one.score.interval,
@@ -153,7 +178,8 @@ class Wire:
             leaves="raw",
             availability=self.link.availability,
             problems=tuple(self._unfit(one) + self._full(load)),
-            **self._common(1.0, self.workload.payload.up, load),
+            unrested=_unrested((self.cloud, one.rested, common["rate"])),
+            **common,
         )
 
     def cascade(
@@ -161,28 +187,30 @@ class Wire:
     ) -> Option:
         """Those that the edge is not sure of go up."""
         share = point.share
-        spent, busy = _device(self.workload.rate, low.service)
-        way, load = self._crossing(share, self.workload.payload.up)
-        first = spent or low.service
+        before = _around(low.at(self.workload.rate), self.site.overhead or 0.0)
+        spent, busy = _device(self.workload.rate, before)
+        way, load = self._crossing(share, self.workload.payload.request)
+        common = self._common(share, self.workload.payload.request, load)
+        behind = high.at(common["rate"])
+        first = spent or before
         problems = self._unfit(low) + self._unfit(high) + self._full(load)
         if spent is None:
-            said = f"keeps a device busy for {100 * busy:.0f} % of the time"
-            problems.append(("capacity", said))
+            problems.append(_busy(busy))
         return Option(
             kind="cascade",
             edge=low.variant,
             cloud=high.variant,
             cloud_site=self.cloud.name,
             direct=first,
-            sent=total((first, *way, high.service)),
+            sent=total((first, *way, behind)),
             pool=PoolKey(self.cloud.name, high.variant),
             served=high.service,
-            parts=self._parts(low.service, self.workload.payload.up),
+            parts=self._parts(before, self.workload.payload.request, behind),
             edge_utilization=busy,
             accuracy=point.accuracy,
             accuracy_interval=point.accuracy_interval,
             accuracy_down=low.score.value,
-            cost_energy=_energy(self.fleet, self.site, self.workload.rate, low.service.mean),
+            cost_energy=_energy(self.fleet, self.site, self.workload.rate, before.mean),
             higher_is_better=low.score.higher_is_better,
             leaves="raw",
             availability=1.0,
@@ -195,16 +223,26 @@ class Wire:
                 held.samples,
             ),
             problems=tuple(problems),
-            **self._common(share, self.workload.payload.up, load),
+            unrested=_unrested(
+                (self.site, low.rested, self.workload.rate),
+                (self.cloud, high.rested, common["rate"]),
+            ),
+            **common,
         )
 
     def split(self, low: Evidence, high: Evidence, cut: Cut) -> Option:
         """The first half runs at the edge, and what comes out of it goes up."""
         factors = [_factor(each, site) for each, site in ((low, self.site), (high, self.cloud))]
-        before = _half(cut.edge_seconds, factors[0])
-        behind = _half(cut.cloud_seconds, factors[1])
-        spent, busy = _device(self.workload.rate, before)
-        way, load = self._crossing(1.0, cut.bytes)
+        rests = rested(cut.edge_idle, factors[0]), rested(cut.cloud_idle, factors[1])
+        served = _half(cut.cloud_seconds, factors[1])
+        rate = self.workload.rate
+        before = calls(_half(cut.edge_seconds, factors[0]), rests[0], rate)
+        before = _around(before, self.site.overhead or 0.0)
+        spent, busy = _device(rate, before)
+        size = cut.bytes + self.workload.payload.header
+        way, load = self._crossing(1.0, size)
+        common = self._common(1.0, size, load)
+        behind = calls(served, rests[1], common["rate"])
         problems = self._full(load)
         for name, needs, has in (
             ("ram", cut.edge_memory, self.site.ram),
@@ -213,7 +251,7 @@ class Wire:
             if has is not None and (needs is None or needs > has):
                 problems.append(("memory", f"its first half does not fit the {name}"))
         if spent is None:
-            problems.append(("capacity", f"keeps a device busy for {100 * busy:.0f} % of the time"))
+            problems.append(_busy(busy))
         sign = 1.0 if low.score.higher_is_better else -1.0
         worse = sign * cut.accuracy_drop
         down, up = low.score.interval
@@ -225,8 +263,8 @@ class Wire:
             direct=None,
             sent=total((spent or before, *way, behind)),
             pool=PoolKey(self.cloud.name, high.variant, cut.name),
-            served=behind,
-            parts=self._parts(before, cut.bytes),
+            served=served,
+            parts=self._parts(before, size, behind),
             edge_utilization=busy,
             accuracy=low.score.value - worse,
             accuracy_interval=(down - worse, up - worse),
@@ -237,7 +275,8 @@ class Wire:
             availability=self.link.availability,
             cut=cut,
             problems=tuple(problems),
-            **self._common(1.0, cut.bytes, load),
+            unrested=_unrested((self.site, rests[0], rate), (self.cloud, rests[1], common["rate"])),
+            **common,
         )
 
 

@@ -8,6 +8,7 @@ no file. It reads from stdin, and answers each message by one line of JSON on st
     {"do": "start", ...}  -> the worker's first answer
     {"do": "run", ...}    -> the worker's answer to a turn
     {"do": "serve", ...}  -> its answer to requests at a rate
+    {"do": "idle", ...}   -> its answer to calls after rests
     {"do": "call", ...}   -> its answer to callers at the same time
     {"do": "stop", ...}   -> {}
 
@@ -146,6 +147,10 @@ class Agent:
     ) -> dict[str, Any]:
         """Let requests arrive at a worker."""
         return self.ask(worker, f"serve {rate!r} {count} {seed}", timeout)
+
+    def do_idle(self, worker: str, gap: float, count: int, timeout: float) -> dict[str, Any]:
+        """Let a worker rest before each call."""
+        return self.ask(worker, f"idle {gap!r} {count}", timeout)
 
     def do_call(
         self, worker: str, callers: int, count: int, cpus: list[int], timeout: float

@@ -1,8 +1,10 @@
-"""What is measured beside the rounds: requests at a rate, callers at once, time by operator."""
+"""What is measured beside the rounds: requests at a rate, calls after rests, callers at once, time
+by operator."""
 
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -25,6 +27,14 @@ from lepton_compress.profile.session import Session
 from lepton_compress.recipe import TargetSpec
 
 SPELL_SECONDS = 0.05
+RESTS = (0.001, 0.01, 0.1)
+"""Seconds of rest before a call: what a call takes grows from the first of them to the last, and
+hardly beyond."""
+RESTED, ASKED_RESTED, LEAST_RESTED = 40, 200, 12
+"""Calls after each rest: by default, where it was asked for, and at least for it to be worth it."""
+REST_SPELLS = 4
+REST_SHARE = 0.1
+"""Of the cap that rests may take by default."""
 LEAST_SHARED = 100
 """Calls of a spell of callers, at least, so that all spells together have a 99th percentile."""
 
@@ -38,6 +48,38 @@ def serve_requests(session: Session, rate: float) -> None:
                 patience = max(MIN_TURN_TIMEOUT, TURN_TIMEOUT_FACTOR * expected)
                 served = lane.running().serve(rate, ARRIVALS, session.seed + spell, patience)
                 lane.spells.setdefault(rate, []).append(served)
+
+
+def rest_between(lanes: Sequence[Lane], rests: Sequence[float] | None, cap: float) -> None:
+    """Spells of calls after rests, the artifacts in turns.
+
+    Args:
+        rests: seconds of rest; None for those of `RESTS` that fit into a tenth of the cap for each
+            artifact, the shortest first.
+        cap: seconds of measuring.
+    """
+    for lane in lanes:
+        lane.rested.clear()
+    counts = affordable(cap) if rests is None else dict.fromkeys(rests, ASKED_RESTED)
+    for gap, count in counts.items():
+        for _ in range(REST_SPELLS):
+            for lane in (each for each in lanes if not each.reason):
+                with failing(lane):
+                    some = -(-count // REST_SPELLS)
+                    patience = max(MIN_TURN_TIMEOUT, TURN_TIMEOUT_FACTOR * some * gap)
+                    taken = lane.running().idle(gap, some, patience + lane.patience(some))
+                    lane.rested.setdefault(gap, []).append(taken)
+
+
+def affordable(cap: float) -> dict[float, int]:
+    """How many calls after which rests a tenth of the cap has room for."""
+    left, found = REST_SHARE * cap, {}
+    for gap in RESTS:
+        count = min(RESTED, int(left / gap))
+        if count >= LEAST_RESTED:
+            found[gap] = count
+            left -= count * gap
+    return found
 
 
 def serve_callers(session: Session, place: Site, threads: int, callers: int, cap: float) -> None:

@@ -50,6 +50,7 @@ class Lane:
         call: seconds of one, as last seen.
         sets: for each set of processes a list of turns, each (calls,) nanoseconds.
         spells: of requests that arrived, by rate.
+        rested: of calls after rests, by the seconds of one.
         called: of callers at the same time, by their number.
         reason: why it failed; empty while it has not.
     """
@@ -60,6 +61,7 @@ class Lane:
     call: float = 0.0
     sets: list[list[NDArray[np.int64]]] = field(default_factory=lambda: [[]])
     spells: dict[float, list[NDArray[np.int64]]] = field(default_factory=dict)
+    rested: dict[float, list[NDArray[np.int64]]] = field(default_factory=dict)
     called: dict[int, list[Called]] = field(default_factory=dict)
     operators: tuple[OperatorTime, ...] = ()
     cold_start: float | None = None

@@ -25,10 +25,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
-from lepton_compress.artifacts import QUANTILES, Observer, Profile, Progress
+from lepton_compress.artifacts import Observer, Profile, Progress
 from lepton_compress.errors import DeviceError, LeptonError
 from lepton_compress.profile import extras
 from lepton_compress.profile.lanes import (
@@ -41,7 +40,7 @@ from lepton_compress.profile.lanes import (
 )
 from lepton_compress.profile.places import Site, site
 from lepton_compress.profile.process import Job
-from lepton_compress.profile.rates import concurrency, load, throughput
+from lepton_compress.profile.rates import concurrency, idle, load, quantiles, throughput
 from lepton_compress.profile.session import Limits, Session, percentiles
 from lepton_compress.recipe import TargetSpec
 from lepton_compress.units import show_rate
@@ -69,6 +68,7 @@ def measure(
     observer: Observer,
     rates: Sequence[float] = (),
     callers: Sequence[int] = (),
+    rests: Sequence[float] | None = (),
     operators: bool = False,
     folder: Path = Path(),
 ) -> list[Profile]:
@@ -102,6 +102,8 @@ def measure(
         rates: arrivals a second at which to measure requests too, after the rounds; each takes
             about a thousand arrivals.
         callers: numbers of callers at the same time to measure too, after the rounds.
+        rests: seconds to rest before a call, for which to measure calls too, after the rounds;
+            None for what takes a tenth of `cap` at most.
         operators: tell the time by operator too, from a pass of its own under the profiler.
         folder: that paths in the target are relative to.
 
@@ -126,6 +128,8 @@ def measure(
                         for rate in rates:
                             progress.advance(0, f"requests at {show_rate(rate)}")
                             extras.serve_requests(session, rate)
+                        progress.advance(0, "calls after rests")
+                        extras.rest_between(session.working(), rests, cap)
                         for number in callers:
                             progress.advance(0, f"{number} callers")
                             extras.serve_callers(session, place, target.threads, number, cap)
@@ -271,14 +275,6 @@ def _profile(lane: Lane, session: Session, target: TargetSpec) -> Profile:
         ),
         operators=lane.operators,
         session={**session_settings(target), **subject.settings},
-        quantiles=_quantiles(lane),
+        quantiles=quantiles(lane.turns) if lane.turns else (),
+        idle=tuple(idle(gap, held) for gap, held in sorted(lane.rested.items())),
     )
-
-
-def _quantiles(lane: Lane) -> tuple[float, ...]:
-    """Seconds at the shares in `QUANTILES` of all calls."""
-    turns = [turn for each in lane.sets for turn in each]
-    if not turns:
-        return ()
-    found = np.quantile(np.concatenate(turns), QUANTILES, method="inverted_cdf")
-    return tuple(float(each) for each in found * 1e-9)

@@ -41,6 +41,9 @@ class Running(Protocol):
     def serve(self, rate: float, count: int, seed: int, timeout: float) -> NDArray[np.int64]:
         """(count,) nanoseconds of requests that arrive at a rate."""
 
+    def idle(self, gap: float, count: int, timeout: float) -> NDArray[np.int64]:
+        """(count,) nanoseconds of calls, each after so many seconds of rest."""
+
     def call(self, callers: int, count: int, cpus: tuple[int, ...], timeout: float) -> Called:
         """Let so many callers share `count` calls."""
 
@@ -163,6 +166,16 @@ class DeviceWorker:
             DeviceError: the connection is lost.
         """
         asked = {"do": "serve", "worker": self._name, "rate": rate, "count": count, "seed": seed}
+        return np.asarray(self._ask(asked, timeout)["nanoseconds"], dtype=np.int64)
+
+    def idle(self, gap: float, count: int, timeout: float) -> NDArray[np.int64]:
+        """As `Worker.idle`.
+
+        Raises:
+            LeptonError: as there.
+            DeviceError: the connection is lost.
+        """
+        asked = {"do": "idle", "worker": self._name, "gap": gap, "count": count}
         return np.asarray(self._ask(asked, timeout)["nanoseconds"], dtype=np.int64)
 
     def call(self, callers: int, count: int, cpus: tuple[int, ...], timeout: float) -> Called:

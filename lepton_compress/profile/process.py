@@ -150,6 +150,11 @@ class Worker:
         self._send(f"run {count}")
         return np.asarray(self._answer(timeout)["nanoseconds"], dtype=np.int64)
 
+    def idle(self, gap: float, count: int, timeout: float) -> NDArray[np.int64]:
+        """Time `count` calls, each after a rest of `gap` seconds; otherwise as `run`."""
+        self._send(f"idle {gap!r} {count}")
+        return np.asarray(self._answer(timeout)["nanoseconds"], dtype=np.int64)
+
     def call(self, callers: int, count: int, cpus: tuple[int, ...], timeout: float) -> Called:
         """Let so many callers share `count` calls; `cpus` are theirs meanwhile, empty for any.
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from lepton_compress.artifacts import Callers, Load
+from lepton_compress.artifacts import QUANTILES, Callers, Idle, Load
 from lepton_compress.profile.process import Called
 from lepton_compress.statistics import Interval, bootstrap_percentiles, mean_interval
 
@@ -40,6 +40,17 @@ def throughput(
 def load(rate: float, spells: Sequence[NDArray[np.int64]], seed: int) -> Load:
     """What requests took at a rate; each of `spells` holds nanoseconds, (arrivals,)."""
     return Load(rate, sum(map(len, spells)), *_shown(spells, seed))
+
+
+def quantiles(turns: Sequence[NDArray[np.int64]]) -> tuple[float, ...]:
+    """Seconds at the shares in `QUANTILES` of all calls; each of `turns` holds nanoseconds."""
+    found = np.quantile(np.concatenate(turns), QUANTILES, method="inverted_cdf")
+    return tuple(float(each) for each in found * 1e-9)
+
+
+def idle(gap: float, spells: Sequence[NDArray[np.int64]]) -> Idle:
+    """What calls took after so many seconds of rest; each of `spells` holds nanoseconds."""
+    return Idle(gap, sum(map(len, spells)), quantiles(spells))
 
 
 def concurrency(number: int, spells: Sequence[Called], batch: int, seed: int) -> Callers:

@@ -15,15 +15,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
-from lepton_compress.artifacts import QUANTILES
+from lepton_compress.artifacts import Idle
 from lepton_compress.errors import LeptonError
+from lepton_compress.profile import rates
+from lepton_compress.profile.extras import rest_between
 from lepton_compress.profile.lanes import Lane, Subject, choose_cpus, job_of
 from lepton_compress.profile.places import site
 from lepton_compress.profile.session import percentiles
 from lepton_compress.recipe import TargetSpec
+
+REST_CAP = 20.0
+"""Seconds, of which a tenth goes into calls after rests of each part."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,7 @@ class Taken:
         seconds: median of a call.
         interval: its 95 % bootstrap interval.
         quantiles: of the calls, in seconds, at the shares in `QUANTILES`.
+        idle: what calls took after rests.
         memory: bytes at most, above what the runtime itself takes; None where that is not known.
     """
 
@@ -55,6 +60,7 @@ class Taken:
     interval: tuple[float, float]
     quantiles: tuple[float, ...]
     memory: int | None
+    idle: tuple[Idle, ...] = ()
 
 
 def turns(
@@ -93,12 +99,17 @@ def turns(
                     error.problem, where=f"{part.name} on {part.target.name}"
                 ) from error
         _take(list(lanes.values()), rounds, cap, random.Random(seed))  # noqa: S311 - an order
+        rest_between(list(lanes.values()), None, REST_CAP)
+        for part in parts:
+            if lanes[part.name].reason:
+                where = f"{part.name} on {part.target.name}"
+                raise LeptonError(lanes[part.name].reason, where=where)
     found = {}
     for name, lane in lanes.items():
         point, interval = percentiles(lane.sets, seed, ("p50",))["p50"]
-        calls = np.concatenate(lane.turns) * 1e-9
-        quantiles = np.quantile(calls, QUANTILES, method="inverted_cdf")
-        found[name] = Taken(point, interval, tuple(map(float, quantiles)), lane.peak_memory)
+        idle = tuple(rates.idle(gap, held) for gap, held in sorted(lane.rested.items()))
+        memory = lane.peak_memory
+        found[name] = Taken(point, interval, rates.quantiles(lane.turns), memory, idle)
     return found
 
 

@@ -5,6 +5,7 @@ The parent writes lines to stdin and reads one line of JSON from stdout for each
     {"runtime": ...}  -> {"cold_start": seconds, "first_call": seconds, "peak_memory": bytes|null}
     run N             -> {"nanoseconds": [N integers]}
     serve RATE N SEED -> {"nanoseconds": [N integers]}, each of a request that arrives by itself
+    idle GAP N        -> {"nanoseconds": [N integers]}, each after a rest of GAP seconds
     callers K N CPUS  -> {"nanoseconds": [N integers], "seconds": all of it}, of K callers at once
     quit              -> nothing; the process ends, as it does when stdin ends
 
@@ -84,6 +85,8 @@ def _serve(commands: TextIO, answers: TextIO) -> None:
             rate, count, seed = float(given[0]), int(given[1]), int(given[2])
             times = sojourns(lambda: runner.run(feeds), rate, count, seed)
             gc.enable()
+        elif command == "idle":
+            times = _time_after_rests(runner, feeds, float(given[0]), int(given[1]))
         elif command == "callers":
             cpus = [int(each) for each in given[2].split(",")] if given[2:] else []
             share = _beside("callers").share
@@ -174,6 +177,23 @@ def _time_calls(runner: Runner, feeds: dict[str, Any], count: int) -> list[int]:
         for _ in range(max(LEAST_LEAD_IN, count // LEAD_IN_SHARE)):
             run(feeds)
         for index in range(count):
+            start = clock()
+            run(feeds)
+            times[index] = clock() - start
+    finally:
+        gc.enable()
+    return times
+
+
+def _time_after_rests(runner: Runner, feeds: dict[str, Any], gap: float, count: int) -> list[int]:
+    """Nanoseconds of each of `count` calls, with a rest of `gap` seconds before it."""
+    run, clock = runner.run, time.perf_counter_ns
+    times = [0] * count
+    gc.disable()
+    try:
+        run(feeds)  # since the last turn it may have rested for longer
+        for index in range(count):
+            time.sleep(gap)
             start = clock()
             run(feeds)
             times[index] = clock() - start

@@ -6,7 +6,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from lepton_compress.artifacts import Json, OperatorTime, Profile, RunResult, Trial, Tuning
+from lepton_compress.artifacts import (
+    QUANTILES,
+    Json,
+    OperatorTime,
+    Profile,
+    RunResult,
+    Trial,
+    Tuning,
+)
 from lepton_compress.report.behaviour import name_of
 from lepton_compress.report.sections import Cell, Table
 from lepton_compress.units import show_rate, show_seconds
@@ -86,6 +94,26 @@ def loads(result: RunResult) -> Table | None:
     ]
     headings = ("variant", "target", "rate", *_PERCENTILES, "arrivals")
     title = "Requests that arrive by themselves (Poisson), waiting included"
+    return Table(title, headings, tuple(rows)) if rows else None
+
+
+def rests(result: RunResult) -> Table | None:
+    """Calls after rests."""
+    rows = [
+        (
+            *_where(result, profile),
+            Cell(show_seconds(each.gap), sort=each.gap, number=True),
+            *(
+                Cell(show_seconds(value), sort=value, number=True)
+                for value in (each.quantiles[QUANTILES.index(share)] for share in (0.5, 0.9))
+            ),
+            Cell(f"{each.calls:,}", sort=each.calls, number=True),
+        )
+        for profile in result.profiles
+        for each in profile.idle
+    ]
+    headings = ("variant", "target", "rest", "p50", "p90", "calls")
+    title = "Calls after a rest, as they are where requests are few"
     return Table(title, headings, tuple(rows)) if rows else None
 
 

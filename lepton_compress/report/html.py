@@ -131,6 +131,7 @@ def _run(
         "operators": list(costs.operators(result, operators)),
         "callers": costs.callers(result),
         "loads": costs.loads(result),
+        "rests": costs.rests(result),
         "tunings": list(costs.tunings(result)),
         "devices": list(sections.devices(result)),
         "environment": sections.environment(result),

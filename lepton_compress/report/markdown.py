@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from lepton_compress.artifacts import Profile, RunResult, Status, Verdict
+from lepton_compress.artifacts import QUANTILES, Profile, RunResult, Status, Verdict
 from lepton_compress.outcomes import changes, worst_classes
 from lepton_compress.report import behaviour, costs, simulated, table
 from lepton_compress.report.details import short
@@ -75,6 +75,7 @@ def _target(result: RunResult, target: str) -> Iterator[str]:
         for profile in profiles:
             yield row(_profile(profile))
         yield from _loads(profiles)
+        yield from _rests(profiles)
         yield from _callers(profiles)
         yield from _operators(profiles)
         yield from _tunings(profiles)
@@ -121,6 +122,20 @@ def _loads(profiles: list[Profile]) -> Iterator[str]:
                 held["p99"] += f" ({low} to {high})"
             cells = [held.get(name, "too few arrivals") for name in ("p50", "p90", "p99")]
             yield row([profile.candidate, show_rate(each.rate), *cells, str(each.arrivals)])
+
+
+def _rests(profiles: list[Profile]) -> Iterator[str]:
+    """Calls after rests."""
+    if not any(profile.idle for profile in profiles):
+        return
+    yield from ("", "Calls after a rest, as they are where requests are few:", "")
+    yield row(["variant", "rest", "p50", "p90", "calls"])
+    yield row(["---"] * 5)
+    for profile in profiles:
+        for each in profile.idle:
+            shown = [each.quantiles[QUANTILES.index(share)] for share in (0.5, 0.9)]
+            times = [show_seconds(value) for value in (each.gap, *shown)]
+            yield row([profile.candidate, *times, str(each.calls)])
 
 
 def _callers(profiles: list[Profile]) -> Iterator[str]:

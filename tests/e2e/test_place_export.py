@@ -91,8 +91,8 @@ def test_a_split_plan_is_cut_where_it_was_measured(ran: Path) -> None:
     from dataclasses import replace
 
     found = replace(found, edge=target, cloud=target)
-    [cut] = splitting.planned(found, "baseline", result=run.recipe, overhead=100)
-    assert cut.bytes == 64 + 100
+    [cut] = splitting.planned(found, "baseline", result=run.recipe)
+    assert cut.bytes == 64
     assert cut.provenance == "measured"
     placed = placing.place(run, fleet(ran, "split"), cuts=[cut], sensitivity=False)
     assert placed.feasible, placed

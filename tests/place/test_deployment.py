@@ -21,12 +21,13 @@ from safetensors.numpy import load, save
 from lepton_compress.errors import InputError, OutputError
 from lepton_compress.place.deployment import Deployment, Part, Rule
 from lepton_compress.place.exporting import RUNNERS, export
+from lepton_compress.place.fleet import HEADER
 from lepton_compress.place.runners.link import Link
 from lepton_compress.targets.onnxruntime_cpu import onnxruntime_cpu
 from tests.place import served
 from tests.place.served import Cloud
 
-PROGRAMS = ("batching", "cloud", "edge", "link", "measure", "uplink")
+PROGRAMS = ("batching", "cloud", "edge", "link", "measure", "uplink", "manifest")
 KINDS = ("edge", "cloud", "cascade", "split")
 
 
@@ -97,6 +98,25 @@ def test_every_kind_answers_as_the_model_does(kind: str, deployed: dict[str, Pat
         assert running.stop() in (0, -15)
 
 
+@pytest.mark.parametrize(("kind", "floats"), [("cloud", served.FEATURES), ("split", served.HIDDEN)])
+def test_what_crosses_beside_the_arrays_is_what_plans_count(
+    kind: str, floats: int, deployed: dict[str, Path]
+) -> None:
+    folder, x = deployed[kind], served.samples(1)["x"]
+    edge = served.program(folder, "edge")
+    with (
+        served.cloud(folder) as running,
+        Link(("127.0.0.1", running.port)) as link,
+        edge.Edge(folder / "edge", link.url) as device,
+    ):
+        device.answer({"x": x})
+        before = link.up.passed, link.down.passed
+        device.answer({"x": x})
+        up, down = link.up.passed - before[0], link.down.passed - before[1]
+    assert up - 4 * floats == pytest.approx(HEADER, rel=0.1)
+    assert down - 4 * served.CLASSES == pytest.approx(HEADER, rel=0.1)
+
+
 def test_the_programs_run_without_this_package_and_measure(
     deployed: dict[str, Path], cascade_cloud: Cloud, tmp_path: Path
 ) -> None:
@@ -118,6 +138,7 @@ def test_the_programs_run_without_this_package_and_measure(
     assert told["answered"] == told["requests"] == 120
     assert 0 < told["share_up"] < 1
     assert 0.5 < told["accuracy"] <= 1
+    assert 0 < told["overhead"] < told["latency"]["p90"]
     assert told["latency"]["p50"] <= told["latency"]["p90"] < 5
     assert told["bytes_up"] > told["sent_up"] * served.FEATURES * 4
     assert "p99" not in told["latency"]  # of 120 requests
@@ -332,7 +353,8 @@ class TestExport:
         def names(folder: Path) -> set[str]:
             return {each.name for each in folder.iterdir()} - {"__pycache__"}
 
-        common = {"manifest.json", "requirements.txt", "frames.py", "onnxruntime_session.py"}
+        beside = {"manifest.json", "manifest.py", "requirements.txt"}
+        common = beside | {"frames.py", "onnxruntime_session.py"}
         cascade = deployed["cascade"]
         assert names(cascade / "edge") == common | {
             "edge.py",
@@ -342,13 +364,8 @@ class TestExport:
         }
         assert names(cascade / "cloud") == common | {"cloud.py", "batching.py", "good.onnx"}
         assert names(cascade) == {"edge", "cloud", "link.py", "README.md", "deployment.json"}
-        assert names(deployed["cloud"] / "edge") == {
-            "edge.py",
-            "uplink.py",
-            "measure.py",
-            "manifest.json",
-            "requirements.txt",
-        }
+        sending = names(deployed["cloud"] / "edge")
+        assert sending == beside | {"edge.py", "uplink.py", "measure.py"}
         lines = (cascade / "edge" / "requirements.txt").read_text().split()
         assert [line.partition("==")[0] for line in lines] == [
             "numpy",

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from lepton_compress.artifacts import RunResult
+from lepton_compress.artifacts import Idle, RunResult
+from lepton_compress.place.fleet import HEADER
 from lepton_compress.place.planning import Planner
 from lepton_compress.placements import Cut, Placed, Placement
 from tests.place.fleets import demands, fleet, quantiles, result
@@ -69,7 +70,7 @@ def test_the_cloud_wins_where_the_edge_is_too_slow(images: RunResult) -> None:
     assert plan.latency["p50"] == pytest.approx(0.016 + 0.03 + 0.0081, rel=0.05)
     assert pool.rate == pytest.approx(100)
     month = 730.5 * 3600 * 100
-    link = month * 20_200 / 1e9 * 0.05
+    link = month * (20_200 + 2 * HEADER) / 1e9 * 0.05
     assert plan.cost_link == pytest.approx(link)
     assert made.cost == pytest.approx(link + pool.replicas * 0.10 * 730.5)
     assert losers(made)["edge: images:baseline"] == "latency"
@@ -99,7 +100,7 @@ def test_a_cascade_wins_where_most_is_easy(images: RunResult) -> None:
     assert plan.accuracy >= 0.9
     assert plan.accuracy_interval[0] < plan.accuracy < plan.accuracy_interval[1]
     assert plan.accuracy_down == pytest.approx(0.755)
-    assert plan.up == pytest.approx(plan.cascade.share * 730.5 * 3600 * 20_000)
+    assert plan.up == pytest.approx(plan.cascade.share * 730.5 * 3600 * (20_000 + HEADER))
     # What goes up has taken the edge's time too; what does not has not taken the link's.
     assert plan.latency["p50"] < 0.02 < 0.05 < plan.latency["p99"]
     assert made.pools[0].rate == pytest.approx(100 * plan.cascade.share)
@@ -137,8 +138,8 @@ def test_a_split_wins_where_features_are_small(images: RunResult) -> None:
     plan = only(made).plan
     assert plan is not None
     assert (plan.kind, plan.leaves) == ("split", "features")
-    assert plan.up == pytest.approx(730.5 * 3600 * 2_000)
-    assert plan.latency["p50"] == pytest.approx(0.006 + 0.03 + 0.0016 + 0.005, rel=0.06)
+    assert plan.up == pytest.approx(730.5 * 3600 * (2_000 + HEADER))
+    assert plan.latency["p50"] == pytest.approx(0.006 + 0.03 + 0.0018 + 0.0002 + 0.005, rel=0.06)
     assert made.pools[0].part == "pool"
     assert losers(made)["cloud region: images:baseline"] == "privacy"
     # Another target's times say nothing here.
@@ -277,3 +278,46 @@ def test_a_hundred_thousand_devices_are_a_matter_of_seconds(images: RunResult) -
     assert made.feasible
     assert sum(each.devices for each in made.placed) == 100_000
     assert made.seconds < 60  # 10 s on an idle machine; several share this one
+
+
+def rested(one: RunResult, factor: float) -> RunResult:
+    """Whose calls take so many times as long after a rest of 10 ms or more."""
+    made = (
+        replace(each, idle=(Idle(0.01, 40, tuple(factor * q for q in each.quantiles)),))
+        for each in one.profiles
+    )
+    return replace(one, profiles=tuple(made))
+
+
+def test_seldom_calls_take_what_calls_after_rests_do(images: RunResult) -> None:
+    asked = demands(latency="200 ms", only=["edge"])
+    made = place(rested(images, 3.0), **asked)
+    plan, before = only(made).plan, only(place(images, **asked)).plan
+    assert plan is not None
+    assert before is not None
+    assert plan.latency["p50"] == pytest.approx(3 * before.latency["p50"], rel=0.05)
+    assert plan.edge_utilization == pytest.approx(3 * before.edge_utilization, rel=0.05)
+    assert not [each for each in made.notes if "back to back" in each]
+
+
+@pytest.mark.parametrize(
+    ("kind", "sites"),
+    [("edge", ["camera"]), ("cloud", []), ("cascade", ["camera", "region"])],
+)
+def test_a_plan_says_that_rests_were_not_measured(
+    images: RunResult, kind: str, sites: list[str]
+) -> None:
+    made = place(images, **demands(latency="2 s", only=[kind]), workloads__0__rate="12/s")
+    told = [each for each in made.notes if "back to back" in each]
+    assert [
+        each.split(":")[0] for each in told
+    ] == sites  # all requests of a hundred cameras keep the cloud busy
+
+
+def test_what_the_program_around_the_model_takes_is_added(images: RunResult) -> None:
+    asked = demands(latency="200 ms", only=["edge"])
+    plan = only(place(images, sites__0__overhead="5 ms", **asked)).plan
+    before = only(place(images, **asked)).plan
+    assert plan is not None
+    assert before is not None
+    assert plan.latency["p50"] == pytest.approx(before.latency["p50"] + 5e-3, rel=0.01)

@@ -13,7 +13,7 @@ from lepton_compress.place import simulation
 from lepton_compress.place.planning import Planner
 from lepton_compress.report.silent import Silent
 from tests.place.fleets import demands, fleet, result
-from tests.place.test_planning import TWO_SITES, cut
+from tests.place.test_planning import TWO_SITES, cut, rested
 
 NEAR = 0.1
 
@@ -44,6 +44,14 @@ def test_it_agrees_within_a_tenth(images: RunResult, changes: dict[str, Any]) ->
         assert set(each.simulated) == {"p50", "p90", "p99"}
         assert each.worst < NEAR, each
         assert each.worst > 0  # two roads never end on the same spot
+
+
+def test_it_agrees_where_calls_after_rests_take_longer(images: RunResult) -> None:
+    one = rested(images, 3.0)
+    for asked in (demands(only=["edge"]), demands(latency="120 ms", only=["cloud"])):
+        planner = Planner(fleet(workloads__0__rate="8/s", **asked), [one])
+        (found,) = simulation.confirm(planner, 0, Silent(), requests=15_000)
+        assert found.worst < NEAR, found
 
 
 def test_the_same_seed_gives_the_same_times(images: RunResult) -> None:

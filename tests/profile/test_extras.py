@@ -1,4 +1,4 @@
-"""Callers at once, and time by operator."""
+"""Callers at once, calls after rests, and time by operator."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lepton_compress.artifacts import Profile
+from lepton_compress.artifacts import QUANTILES, Profile
 from lepton_compress.profile import extras
 from lepton_compress.profile.callers import share
 from lepton_compress.profile.lanes import Subject
@@ -26,7 +26,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Profile]:
         Subject("baseline", "onnx", perceptron(folder / "small.onnx", 2)),
         Subject("deep", "onnx", perceptron(folder / "deep.onnx", 6)),
     ]
-    return profiles(subjects, callers=[1, 2], operators=True, cap=5.0)
+    return profiles(subjects, callers=[1, 2], operators=True, cap=5.0, rests=None)
 
 
 def test_callers_that_wait_overlap_and_the_next_call_is_anyones() -> None:
@@ -102,8 +102,36 @@ def test_a_pass_that_fails_is_a_note_and_no_failure(tmp_path: Path) -> None:
     subjects = [Subject("baseline", "onnx", path)]
     (profile,) = profiles(subjects, operators=True, observer=watcher).values()
     assert (profile.status, profile.operators) == ("measured", ())
-    (note,) = watcher.notes
+    note = watcher.notes[-1]
     assert note.startswith("here: no time by operator of baseline: ")
+
+
+def test_calls_after_rests_fit_into_a_tenth_of_the_cap(found: dict[str, Profile]) -> None:
+    for profile in found.values():
+        assert [(each.gap, each.calls) for each in profile.idle] == [(0.001, 40), (0.01, 40)]
+        for each in profile.idle:
+            assert len(each.quantiles) == len(QUANTILES)
+            assert list(each.quantiles) == sorted(each.quantiles)
+            assert each.quantiles[0] > 0
+
+
+@pytest.mark.parametrize(
+    ("cap", "held"),
+    [
+        (0.05, {}),
+        (0.2, {0.001: 20}),
+        (20.0, {0.001: 40, 0.01: 40, 0.1: 15}),
+        (600.0, {0.001: 40, 0.01: 40, 0.1: 40}),
+    ],
+)
+def test_the_shortest_rests_come_first(cap: float, held: dict[float, int]) -> None:
+    assert extras.affordable(cap) == held
+
+
+def test_rests_that_were_asked_for_are_taken_whatever_the_cap(tmp_path: Path) -> None:
+    subjects = [Subject("baseline", "onnx", perceptron(tmp_path / "small.onnx", 2))]
+    (profile,) = profiles(subjects, rests=[0.002, 0.0005], cap=0.1).values()
+    assert [(each.gap, each.calls) for each in profile.idle] == [(0.0005, 200), (0.002, 200)]
 
 
 def test_a_runtime_without_a_profiler_has_no_times() -> None:

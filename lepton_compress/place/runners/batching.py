@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import importlib
-import json
 import logging
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -15,6 +13,7 @@ from typing import Any
 import numpy as np
 import prometheus_client as prometheus
 
+manifest: Any = importlib.import_module("manifest")  # which lies beside this file
 log = logging.getLogger("cloud")
 
 WAITED = prometheus.Histogram("lepton_wait_seconds", "From a request to the start of its call.")
@@ -33,10 +32,6 @@ class RequestError(Exception):
         self.status, self.problem = status, problem
 
 
-class ManifestError(Exception):
-    """What stands beside this file cannot be used."""
-
-
 @dataclass
 class Asked:
     """A request on its way to the model; `key` is the same of requests that fit into one call."""
@@ -53,13 +48,9 @@ class Model:
     """The artifact, loaded as many times as there are replicas."""
 
     def __init__(self, folder: Path, replicas: int) -> None:
-        self.about = read_manifest(folder)
+        self.about = manifest.read_manifest(folder)
         held = self.about["model"]
-        self.file = folder / held["file"]
-        if digest(self.file) != held["sha256"]:
-            raise ManifestError(f"{self.file} is another file than the manifest says")
-        program = importlib.import_module(held["program"])
-        self.sessions = [program.load(self.file, held["threads"]) for _ in range(replicas)]
+        self.sessions = manifest.sessions(folder, held, replicas)
         self.inputs, self.outputs = held["inputs"], [each["name"] for each in held["outputs"]]
 
     def check(self, feeds: dict[str, Any], most: int) -> int:
@@ -212,28 +203,3 @@ class Batcher:
 def listed(names: Any) -> str:
     """For a person."""
     return ", ".join(sorted(names)) or "nothing"
-
-
-def digest(path: Path) -> str:
-    """SHA-256 of a file."""
-    total = hashlib.sha256()
-    with path.open("rb") as file:
-        for part in iter(lambda: file.read(1 << 20), b""):
-            total.update(part)
-    return total.hexdigest()
-
-
-def read_manifest(folder: Path) -> Any:
-    """What stands beside this file.
-
-    Raises:
-        ManifestError: it is missing, damaged or of a later version.
-    """
-    path = folder / "manifest.json"
-    try:
-        about = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ManifestError(f"{path} cannot be read: {error}") from error
-    if about.get("version") != 1:
-        raise ManifestError(f"{path} is of a version that this program does not know")
-    return about

@@ -184,10 +184,10 @@ def main() -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     folder = Path(__file__).resolve().parent
     try:
-        about = batching.read_manifest(folder)
+        about = batching.manifest.read_manifest(folder)
         model = batching.Model(folder, given.replicas or about["serving"]["replicas"])
         listening = socket.create_server((given.host, given.port), backlog=1024)
-    except (batching.ManifestError, OSError, ImportError) as error:
+    except (batching.manifest.ManifestError, OSError, ImportError) as error:
         log.error("%s", error)
         return 2
     server = Server(model, given)

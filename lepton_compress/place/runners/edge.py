@@ -23,7 +23,6 @@ the certificate is verified; `ca` names a file with the authority that signed it
 from __future__ import annotations
 
 import argparse
-import hashlib
 import importlib
 import json
 import logging
@@ -41,13 +40,11 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.5, 8.0
 
 if str(Path(__file__).resolve().parent) not in sys.path:
     sys.path.append(str(Path(__file__).resolve().parent))
-uplink: Any = importlib.import_module("uplink")  # which lies beside this file
+manifest: Any = importlib.import_module("manifest")  # which lies beside this file
+uplink: Any = importlib.import_module("uplink")  # and this one
+ManifestError = manifest.ManifestError
 LinkDownError, RefusedError = uplink.LinkDownError, uplink.RefusedError
 log = logging.getLogger("edge")
-
-
-class ManifestError(Exception):
-    """What stands beside this file cannot be used."""
 
 
 @dataclass
@@ -123,12 +120,14 @@ class Edge:
         threshold: float | None = None,
     ) -> None:
         self.folder = folder or Path(__file__).resolve().parent
-        self.about = read_manifest(self.folder)
+        self.about = manifest.read_manifest(self.folder)
         self.kind: str = self.about["kind"]
         self.counts = Counts()
         rule = self.about.get("confidence") or {}
         self.threshold = rule.get("threshold", 0.0) if threshold is None else threshold
-        self._session: Any = self._load() if "model" in self.about else None
+        self._session: Any = None
+        if "model" in self.about:
+            [self._session] = manifest.sessions(self.folder, self.about["model"])
         self._busy = threading.Lock()
         self._pause, self._down_until, self._down = 0.0, 0.0, ""
         self._uplink: Any = None
@@ -234,15 +233,6 @@ class Edge:
             raise ValueError(f"has {', '.join(sorted(feeds))}; the model takes {', '.join(wanted)}")
         return feeds
 
-    def _load(self) -> Any:
-        held = self.about["model"]
-        file = self.folder / held["file"]
-        if hashlib.sha256(file.read_bytes()).hexdigest() != held["sha256"]:
-            raise ManifestError(f"{file} is another file than the manifest says")
-        if str(self.folder) not in sys.path:  # what loads the model lies beside it
-            sys.path.append(str(self.folder))
-        return importlib.import_module(held["program"]).load(file, held["threads"])
-
 
 def confidence(outputs: dict[str, Any], rule: dict[str, Any]) -> Any:
     """The largest probability of each sample after the temperature, (samples,)."""
@@ -255,22 +245,6 @@ def confidence(outputs: dict[str, Any], rule: dict[str, Any]) -> Any:
     scores = scores / rule["temperature"]
     shares = np.exp(scores - scores.max(axis=1, keepdims=True))
     return shares.max(axis=1) / shares.sum(axis=1)
-
-
-def read_manifest(folder: Path) -> Any:
-    """What stands beside this file.
-
-    Raises:
-        ManifestError: it is missing, damaged or of a later version.
-    """
-    path = folder / "manifest.json"
-    try:
-        about = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ManifestError(f"{path} cannot be read: {error}") from error
-    if about.get("version") != 1:
-        raise ManifestError(f"{path} is of a version that this program does not know")
-    return about
 
 
 def samples_of(path: Path, names: list[str]) -> dict[str, Any]:

@@ -146,6 +146,9 @@ def summary(seen: list[Seen], *, labelled: bool) -> dict[str, Any]:
         told["mean_latency"] = float(taken.mean())
         told["share_up"] = told["sent_up"] / len(answered)
         told["lateness"] = float(np.percentile([each.late for each in seen], 90))
+        # Beside the model and the cloud: feeding, checking, and the hand-over to a thread.
+        rest = [each.latency - each.edge - each.link for each in answered]
+        told["overhead"] = float(np.median(rest))
         own = [each.edge for each in answered if each.edge]
         told["edge_seconds"] = float(np.median(own)) if own else None
         if labelled:
