@@ -62,14 +62,16 @@ class Layer(nn.Module):
         return made
 
     def _attended(self, x: torch.Tensor, there: torch.Tensor) -> torch.Tensor:
-        batch, length, width = x.shape
+        batch, length, _ = x.shape
+        size = self.query.out_features // self.heads  # of a head; fewer of them leave it as it is
         query, key, value = (
-            each(x).view(batch, length, self.heads, width // self.heads).transpose(1, 2)
+            each(x).view(batch, length, self.heads, size).transpose(1, 2)
             for each in (self.query, self.key, self.value)
         )
-        alike = query @ key.transpose(2, 3) / (width // self.heads) ** 0.5
+        alike = query @ key.transpose(2, 3) / size**0.5
         weights = (alike + 1e4 * (there - 1)[:, None, None]).softmax(-1)
-        mixed: torch.Tensor = self.mix((weights @ value).transpose(1, 2).reshape(x.shape))
+        heads = (weights @ value).transpose(1, 2)
+        mixed: torch.Tensor = self.mix(heads.reshape(batch, length, self.heads * size))
         return mixed
 
 
