@@ -13,18 +13,14 @@ import json
 import logging
 import sys
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks.tasks import TASKS, Task
+from benchmarks.tasks import TASKS
+from benchmarks.trained import about, applied, fewer, model_of, right
 from lepton_compress import provenance
-from lepton_compress.artifacts import Dataset, Model, Split, StepContext
-from lepton_compress.load import forms
-from lepton_compress.registry import get
-from lepton_compress.report.silent import Silent
 
 RESULTS = Path(__file__).resolve().parent.parent / "results"
 SEEDS = (0, 1, 2)
@@ -40,7 +36,6 @@ WAYS: dict[str, dict[str, Any]] = {
     "attention": {"attention": "auto"},
     "all": {"features": "auto", "attention": "auto"},
 }
-RESAMPLES = 10_000
 
 
 def main() -> None:
@@ -79,52 +74,6 @@ def figures(name: str) -> dict[str, Any]:
     return found
 
 
-def applied(
-    step: str, model: Model, data: Dataset, teacher: Model, seed: int, /, **given: Any
-) -> Model:
-    """A step as the pipeline runs it."""
-    plugin = get("step", step)
-    context = StepContext(data, lambda: forms.duplicate(teacher), seed, 1, Silent())
-    made: Model = plugin.call(model, plugin.params.model_validate(given), context).model
-    return made
-
-
-def model_of(network: Any, task: Task) -> Model:
-    names = list(task.data.calibration.inputs)
-    specs = forms.input_specs(task.data.calibration.inputs, names)
-    return Model("module", network, specs, task.outputs)
-
-
-def fewer(data: Dataset, count: int, seed: int) -> Dataset:
-    """The same data with a few of its training samples."""
-    rows = np.random.default_rng(seed).permutation(len(data.train))[:count]
-    inputs = {name: array[rows] for name, array in data.train.inputs.items()}
-    return replace(data, train=Split(inputs, data.train.targets[rows]))  # type: ignore[index]
-
-
-def right(model: Model, split: Split) -> np.ndarray:
-    """Which samples it has right, (samples,) of 0 and 1."""
-    scores = forms.call(model, dict(split.inputs))[model.outputs[0]]
-    return (scores.argmax(axis=1) == split.targets).astype(np.float64)
-
-
-def about(outcomes: np.ndarray, base: np.ndarray) -> dict[str, Any]:
-    """Accuracy by seed, and the mean difference to `base` with its 95 % interval, seeds and samples
-    drawn anew together. Both are (seeds, samples)."""
-    apart = outcomes - base
-    draw = np.random.default_rng(0)
-    seeds, samples = apart.shape
-    means = []
-    for _ in range(RESAMPLES):
-        rows = apart[draw.integers(seeds, size=seeds)].mean(axis=0)
-        means.append(rows[draw.integers(samples, size=samples)].mean())
-    return {
-        "accuracy": outcomes.mean(axis=1).tolist(),
-        "gain": float(apart.mean()),
-        "interval": np.quantile(means, [0.025, 0.975]).tolist(),
-    }
-
-
 def page(found: Mapping[str, Any]) -> str:
     """The results as a page."""
     environment, training = found["environment"], found["training"]
@@ -141,21 +90,21 @@ def page(found: Mapping[str, Any]) -> str:
             "seeds and evaluation samples."
         ),
     ]
-    for name, about in found["models"].items():
-        few, many = about["samples"]
+    for name, held in found["models"].items():
+        few, many = held["samples"]
         lines += [
             "",
             f"## {name}",
             "",
             (
                 f"{few} training samples, {many} to evaluate on; the original has "
-                f"{100 * about['original']:.2f} %."
+                f"{100 * held['original']:.2f} %."
             ),
             "",
             "| epochs | taught by | accuracy % | gain | from | to |",
             "|---|---|---|---|---|---|",
         ]
-        for epochs, ways in about["epochs"].items():
+        for epochs, ways in held["epochs"].items():
             for way, each in ways.items():
                 values = [100 * value for value in each["accuracy"]]
                 cells = [
