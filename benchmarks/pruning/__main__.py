@@ -66,29 +66,30 @@ def figures(
     models: Sequence[str], seeds: int, ratios: Sequence[float], kept: Path
 ) -> dict[str, Any]:
     """Both tables' cells by model."""
-    held: dict[str, Any] = {name: {} for name in models}
-    little: dict[str, Any] = {}
-    for name in models:
-        task = TASKS[name](name)
-        for ratio in ratios:
-            held[name][f"{ratio:g}"] = once(
-                kept / f"{name}-{ratio:g}-{seeds}.json",
-                lambda task=task, name=name, ratio=ratio: against.cell(  # type: ignore[misc]
-                    name, task, ratio, range(seeds)
-                ),
-            )
-        little[name] = once(
-            kept / f"{name}-small-{seeds}.json",
-            lambda task=task, name=name: small.cell(name, task, range(seeds)),  # type: ignore[misc]
-        )
+    tasks = {name: TASKS[name](name) for name in models}
+    memories: dict[str, dict[str, Any]] = {name: {} for name in models}
+    numbers = range(seeds)
+
+    def beside(name: str, ratio: float) -> dict[str, Any]:
+        def build() -> dict[str, Any]:
+            return against.cell(name, tasks[name], ratio, numbers, memories[name])
+
+        return once(kept / f"{name}-{ratio:g}-{seeds}.json", build)
+
+    def little(name: str) -> dict[str, Any]:
+        path = kept / f"{name}-small-{seeds}.json"
+        return once(path, lambda: small.cell(name, tasks[name], numbers))
+
     return {
         "environment": provenance.environment(),
         "peer": importlib.metadata.version("torch-pruning"),
         "training": {**against.TRAINING, "learning_rate": against.RATE, "others": against.RATES},
         "samples": against.SAMPLES,
         "seeds": seeds,
-        "models": held,
-        "small": little,
+        "models": {
+            name: {f"{ratio:g}": beside(name, ratio) for ratio in ratios} for name in models
+        },
+        "small": {name: little(name) for name in models},
         "small_by": {
             "budget": small.BUDGET,
             "training": small.TRAINING,
