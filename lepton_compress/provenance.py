@@ -137,12 +137,16 @@ def code_digest(function: Callable[..., Any] | type) -> str:
 
 
 def file_code_digest(path: Path) -> str:
-    """Digest of a Python file and of the files of its project that it imports."""
+    """Digest of a Python file and of the files of its project that it imports; of one in another
+    installed package, of all that package's code."""
     seen: dict[str, str] = {}
     root = _project_root(path)
     # Distributions share site-packages; the others count by their versions, not by their code.
     shared = root.name in ("site-packages", "dist-packages")
     own = path.relative_to(root).parts[0].removesuffix(".py") if shared else None
+    if shared and own != __package__:
+        # Following the imports of a large library takes seconds for each file of it.
+        return _package_digest(root / path.relative_to(root).parts[0])
     local = {each.name.removesuffix(".py") for each in root.iterdir()}
     known: set[str] = set()
     waiting = [path]
@@ -160,6 +164,13 @@ def file_code_digest(path: Path) -> str:
                 waiting += _files(root, dotted)
         known |= imported
     return digest(seen)
+
+
+@functools.cache
+def _package_digest(top: Path) -> str:
+    """Digest of an installed package, which does not change while a process runs."""
+    files = sorted(top.rglob("*.py")) if top.is_dir() else [top]
+    return digest({file.relative_to(top.parent).as_posix(): file_digest(file) for file in files})
 
 
 def _project_root(path: Path) -> Path:

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pydantic
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -145,18 +146,29 @@ class TestCode:
         path.write_bytes(source + b"\n")
         assert file_code_digest(path) != before
 
-    def test_distributions_beside_an_installed_one_do_not_count(self, tmp_path: Path) -> None:
-        site = tmp_path / "site-packages"
-        for name in ("plug", "heavy"):
-            (site / name).mkdir(parents=True)
-            (site / name / "__init__.py").write_text("")
-        (site / "plug/step.py").write_text("import heavy, plug.helper\n")
-        (site / "plug/helper.py").write_text("")
-        before = file_code_digest(site / "plug/step.py")
-        (site / "heavy/__init__.py").write_text("X = 1\n")
-        assert file_code_digest(site / "plug/step.py") == before
-        (site / "plug/helper.py").write_text("X = 1\n")
-        assert file_code_digest(site / "plug/step.py") != before
+    @pytest.mark.parametrize(
+        ("changed", "counts"), [("heavy/__init__.py", False), ("plug/other.py", True)]
+    )
+    def test_an_installed_package_counts_as_a_whole_and_others_do_not(
+        self, tmp_path: Path, changed: str, counts: bool
+    ) -> None:
+        found: list[str] = []
+        for text in ("", "X = 1\n"):
+            # What is installed does not change while a process runs: each has its own.
+            site = tmp_path / str(len(found)) / "site-packages"
+            for name in ("plug", "heavy"):
+                (site / name).mkdir(parents=True)
+                (site / name / "__init__.py").write_text("")
+            (site / "plug/step.py").write_text("import heavy\n")
+            (site / changed).write_text(text)
+            found.append(file_code_digest(site / "plug/step.py"))
+        assert (found[0] != found[1]) is counts
+
+    def test_code_of_a_large_library_is_read_once(self) -> None:
+        before = provenance._package_digest.cache_info().misses
+        for function in (pydantic.create_model, pydantic.TypeAdapter):
+            code_digest(function)
+        assert provenance._package_digest.cache_info().misses <= before + 1
 
     def test_the_package_itself_is_read_quickly_and_without_running_it(self) -> None:
         code = (
