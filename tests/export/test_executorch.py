@@ -236,10 +236,11 @@ class TestRefusals:
         with pytest.raises(InputError, match="cannot be converted to ExecuTorch"):
             written(model, tmp_path)
 
-    def test_a_recurrent_layer(self, tmp_path: Path) -> None:
+    def test_a_recurrent_layer_over_several_steps(self, tmp_path: Path) -> None:
         from tests.targets.test_litert_cpu import gru
 
-        with pytest.raises(InputError, match="node gru: GRU cannot be converted to ExecuTorch"):
+        said = "node gru: GRU cannot be converted to ExecuTorch: it runs over .* `recurrent: step`"
+        with pytest.raises(InputError, match=said):
             written(gru(), tmp_path)
 
     def test_a_size_that_stays_open(self, tmp_path: Path) -> None:
@@ -247,6 +248,37 @@ class TestRefusals:
         model.value.graph.input[0].type.tensor_type.shape.dim[1].dim_param = "length"
         with pytest.raises(InputError, match="which ExecuTorch's shapes need"):
             written(model, tmp_path)
+
+
+def one_step(kind: str, directions: int, **attributes: Any) -> tuple[Any, Feeds, Feeds]:
+    gates, width = {"GRU": 3, "LSTM": 4}[kind], 5
+    states = ["h", "c"][: gates - 2]
+    names = ["x", "w", "r", "b", "", *states]
+    if directions == 2:
+        attributes["direction"] = "bidirectional"
+    made = helper.make_node(kind, names, ["", "y"], "cell", hidden_size=width, **attributes)
+    begins = {name: draw(directions, 2, width) for name in states}
+    # The first axis of an input may be open, and directions are no batch.
+    given = {"x": draw(1, 2, 3), **(begins if directions == 1 else {})}
+    held = {
+        **({} if directions == 1 else begins),
+        "w": draw(directions, gates * width, 3),
+        "r": draw(directions, gates * width, width),
+        "b": draw(directions, 2 * gates * width),
+    }
+    return made, given, held
+
+
+@pytest.mark.parametrize("directions", [1, 2])
+@pytest.mark.parametrize(
+    ("kind", "attributes"),
+    [("GRU", {"linear_before_reset": 1}), ("GRU", {"linear_before_reset": 0}), ("LSTM", {})],
+)
+def test_one_step_of_a_recurrent_layer(
+    kind: str, attributes: dict[str, int], directions: int, tmp_path: Path
+) -> None:
+    made, given, held = one_step(kind, directions, **attributes)
+    agree(graph_of([made], given, held), given, tmp_path)
 
 
 def test_what_the_model_says_of_itself_stays(tmp_path: Path) -> None:

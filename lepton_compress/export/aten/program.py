@@ -26,6 +26,7 @@ from lepton_compress.export.aten import (
     elementwise_operators,
     layer_operators,
     movement_operators,
+    recurrent_operators,
     rounding,
 )
 from lepton_compress.export.aten.network import Convert, Network
@@ -42,6 +43,7 @@ OPERATORS: dict[str, Convert] = {
     **elementwise_operators.OPERATORS,
     **layer_operators.OPERATORS,
     **movement_operators.OPERATORS,
+    **recurrent_operators.OPERATORS,
     **rounding.OPERATORS,
 }
 """ONNX operator to what computes it."""
