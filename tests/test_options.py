@@ -88,7 +88,7 @@ class TestCompletion:
             ("lepton-compress plan r", ["recipe.yaml"]),
             ("lepton-compress inspect m", ["model.onnx"]),
             ("lepton-compress plugins show exp", ["exporter"]),
-            ("lepton-compress plugins show exporter ", ["litert", "onnx"]),
+            ("lepton-compress plugins show exporter ", ["executorch", "litert", "onnx"]),
         ],
     )
     def test_words(self, tiny: Path, cli: Cli, words: str, offered: list[str]) -> None:

@@ -61,7 +61,7 @@ class TestBuiltIn:
         assert done.stdout.decode().strip() == "set()"
 
     def test_names_are_sorted_and_of_one_kind(self) -> None:
-        assert registry.names("exporter") == ["litert", "onnx"]
+        assert registry.names("exporter") == ["executorch", "litert", "onnx"]
         assert registry.names("metric") == sorted(registry.names("metric"))
         assert "prune" not in registry.names("metric")
 
@@ -189,7 +189,7 @@ class TestThirdParty:
     [
         ("step", "prun", "unknown step 'prun'; did you mean 'prune'?"),
         ("step", "Quantise", "unknown step 'Quantise'; did you mean 'quantize'?"),
-        ("exporter", "xyz", "unknown exporter 'xyz'; known are litert, onnx"),
+        ("exporter", "xyz", "unknown exporter 'xyz'; known are executorch, litert, onnx"),
         ("colour", "red", "unknown colour 'red'; known are none"),
     ],
 )
