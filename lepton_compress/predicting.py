@@ -94,8 +94,8 @@ def _count(feeds: Mapping[str, Any]) -> int:
 def _open(artifact: str, threads: int, format: str | None) -> tuple[Path, Runner]:
     path = _file(artifact, format)
     if path.suffix not in RUNTIMES:
-        known = " or ".join(RUNTIMES)
-        raise InputError(f"is no {known} artifact", where=str(path), mend="give one of a run")
+        known = ", ".join(RUNTIMES)
+        raise InputError(f"is no artifact ({known})", where=str(path), mend="give one of a run")
     runner: Runner = registry.get("runtime", RUNTIMES[path.suffix]).function(path, threads)
     return path, runner
 

@@ -175,7 +175,7 @@ class TestPictures:
             (["runs/tiny", "other.npz"], "other.npz: no arrays .it holds other files"),
             (["runs/tiny:int9", "bee.png"], "did you mean 'int8'"),
             (["absent.onnx", "bee.png"], "absent.onnx: no such file"),
-            (["bee.png", "bee.png"], "bee.png: is no .onnx or .tflite artifact"),
+            (["bee.png", "bee.png"], r"bee.png: is no artifact .\.onnx, \.tflite, \.pte."),
             (["model.onnx", "bee.png"], "does not say how its input image"),
             (["runs/tiny", "bee.png", "--stream"], "is no sound"),
             (["runs/tiny", "bee.png", "--hop", "1 s"], "--hop goes with --stream"),
