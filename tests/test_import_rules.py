@@ -233,6 +233,7 @@ IMPLEMENTATIONS = {
     "export.aten.movement_operators": {"torch"},
     "export.aten.network": {"numpy", "torch"},
     "export.aten.program": {"executorch", "torch"},
+    "export.aten.recurrent_operators": {"torch"},
     "export.aten.rounding": {"torch"},
     "export.flatbuffer.activations": {"numpy"},
     "export.flatbuffer.arithmetic": {"numpy"},
