@@ -3,17 +3,14 @@ exports of one model differ."""
 
 from __future__ import annotations
 
-import contextlib
-import logging
-import warnings
 from collections import Counter
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from lepton_compress import __version__
 from lepton_compress.artifacts import Model, Split
 from lepton_compress.errors import InputError, PluginError
 from lepton_compress.export.places import layer_of
+from lepton_compress.export.quiet import quiet
 
 if TYPE_CHECKING:
     import onnx
@@ -35,7 +32,7 @@ def lower(model: Model, samples: Split) -> Model:
     Raises:
         InputError: an operator or a construct of its forward() cannot be exported.
     """
-    with _quiet():
+    with quiet("torch.onnx", "torch.export", "onnxscript"):
         exported = _export(model, samples)
     _check_batch(exported)
     graph = clean(exported)
@@ -128,22 +125,6 @@ def _check_batch(graph: onnx.ModelProto) -> None:
 def _headline(error: BaseException) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[0] if lines else "no message"
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """The exporter warns about packages it does not need and about its own internals."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "onnxscript")]
-    levels = [logger.level for logger in loggers]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        for logger in loggers:
-            logger.setLevel(logging.ERROR)
-        try:
-            yield
-        finally:
-            for logger, level in zip(loggers, levels, strict=True):
-                logger.setLevel(level)
 
 
 def _name_nodes(graph: onnx.GraphProto) -> None:

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lepton_compress.artifacts import Json, TensorSpec
 from lepton_compress.errors import InputError
 from lepton_compress.registry import Params, plugin
-from lepton_compress.targets import onnxruntime_session, stepping
-from lepton_compress.targets.onnxruntime_session import Session, SessionError
+from lepton_compress.targets import onnxruntime_session, session_runner
+from lepton_compress.targets.onnxruntime_session import Session
 from lepton_compress.targets.runner import Runner
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
+from lepton_compress.targets.session_runner import Specs
 
 PACKAGES = onnxruntime_session.PACKAGES
 PROGRAM = Path(onnxruntime_session.__file__)
@@ -39,20 +36,6 @@ class OnnxRuntimeCpu(Params):
     """No parameters: threads and batch belong to the target."""
 
 
-@dataclass(frozen=True)
-class _SessionRunner:
-    inputs: tuple[TensorSpec, ...]
-    outputs: tuple[TensorSpec, ...]
-    session: Session
-    path: Path
-
-    def run(self, feeds: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
-        try:
-            return self.session.run(feeds)
-        except SessionError as error:
-            raise InputError(error.problem, where=str(self.path)) from error
-
-
 @plugin("runtime", "onnxruntime-cpu", OnnxRuntimeCpu, formats=("onnx",))
 def onnxruntime_cpu(path: Path, threads: int, changes: Mapping[str, Json] | None = None) -> Runner:
     """ONNX Runtime on the processor, all graph optimisations on.
@@ -68,18 +51,12 @@ def onnxruntime_cpu(path: Path, threads: int, changes: Mapping[str, Json] | None
         InputError: ONNX Runtime cannot load the file, or it takes or gives something that is not
             a tensor of numbers.
     """
-    try:
-        session = onnxruntime_session.opened(path, threads, changes)
-        about = session.steps
-    except SessionError as error:
-        raise InputError(error.problem, where=str(path)) from error
-    runner = _SessionRunner(
-        inputs=_specs(session.session.get_inputs(), path),
-        outputs=_specs(session.session.get_outputs(), path),
-        session=session,
-        path=path,
-    )
-    return runner if about is None else stepping.stepped(runner, about, str(path))
+
+    def sides(session: Session) -> tuple[Specs, Specs]:
+        held = session.session
+        return _specs(held.get_inputs(), path), _specs(held.get_outputs(), path)
+
+    return session_runner.opened(onnxruntime_session, path, threads, changes, sides)
 
 
 def _specs(tensors: Iterable[Any], path: Path) -> tuple[TensorSpec, ...]:

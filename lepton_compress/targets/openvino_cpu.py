@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from lepton_compress.artifacts import Json, TensorSpec
-from lepton_compress.errors import InputError, MissingExtraError
+from lepton_compress.errors import MissingExtraError
 from lepton_compress.registry import Params, plugin
-from lepton_compress.targets import openvino_session, stepping
+from lepton_compress.targets import openvino_session, session_runner
 from lepton_compress.targets.installed import lacking
-from lepton_compress.targets.openvino_session import Session, SessionError, Tensor
+from lepton_compress.targets.openvino_session import Session, Tensor
 from lepton_compress.targets.runner import Runner
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
+from lepton_compress.targets.session_runner import Specs
 
 PACKAGES = openvino_session.PACKAGES
 PROGRAM = Path(openvino_session.__file__)
@@ -28,20 +24,6 @@ operators = openvino_session.operators
 
 class OpenvinoCpu(Params):
     """No parameters: threads and batch belong to the target."""
-
-
-@dataclass(frozen=True)
-class _SessionRunner:
-    inputs: tuple[TensorSpec, ...]
-    outputs: tuple[TensorSpec, ...]
-    session: Session
-    path: Path
-
-    def run(self, feeds: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
-        try:
-            return self.session.run(feeds)
-        except SessionError as error:
-            raise InputError(error.problem, where=str(self.path)) from error
 
 
 def _requires(params: OpenvinoCpu, targets: tuple[str, ...]) -> list[str]:
@@ -66,19 +48,16 @@ def openvino_cpu(path: Path, threads: int, changes: Mapping[str, Json] | None = 
         MissingExtraError: the extra `openvino` is not installed.
     """
     try:
-        session = openvino_session.opened(path, threads, changes)
-        about = session.steps
-    except SessionError as error:
-        raise InputError(error.problem, where=str(path)) from error
+        return session_runner.opened(openvino_session, path, threads, changes, _sides)
     except ImportError as error:
         raise MissingExtraError(
             f"openvino-cpu needs OpenVINO ({error})",
             mend="pip install 'lepton-compress[openvino]'",
         ) from error
-    runner = _SessionRunner(
-        inputs=_specs(session.inputs), outputs=_specs(session.outputs), session=session, path=path
-    )
-    return runner if about is None else stepping.stepped(runner, about, str(path))
+
+
+def _sides(session: Session) -> tuple[Specs, Specs]:
+    return _specs(session.inputs), _specs(session.outputs)
 
 
 def _specs(tensors: Sequence[Tensor]) -> tuple[TensorSpec, ...]:

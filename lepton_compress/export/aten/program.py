@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import logging
 import subprocess
 import sys
 import tempfile
-import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +34,7 @@ from lepton_compress.export.flatbuffer.rewrite import (
     without_filled_channels,
 )
 from lepton_compress.export.flatbuffer.trace import trace
+from lepton_compress.export.quiet import quiet
 from lepton_compress.targets.executorch_session import ABOUT, VERSION
 
 OPERATORS: dict[str, Convert] = {
@@ -103,7 +101,7 @@ def convert(model: Model, batch: int) -> tuple[bytes, tuple[str, ...]]:
         "outputs": [_spec(graph, name) for name in graph.outputs],
         "metadata": {each.key: each.value for each in model.value.metadata_props},
     }
-    with _quiet(), torch.no_grad():
+    with quiet("torch", "executorch", "root"), torch.no_grad():
         network(*given)  # which makes its buffers
         said, first = "", ""
         rounds = any(each.type == "QuantizeLinear" for each in graph.nodes)
@@ -187,19 +185,3 @@ def _example(graph: Graph, name: str) -> torch.Tensor:
 def _spec(graph: Graph, name: str) -> dict[str, Any]:
     """Of an input or output as the host sees it."""
     return {"name": name, "dtype": graph.borders[name], "shape": list(graph.shapes[name])}
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Its passes warn about their own internals."""
-    loggers = [logging.getLogger(name) for name in ("torch", "executorch", "root")]
-    levels = [logger.level for logger in loggers]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        for logger in loggers:
-            logger.setLevel(logging.ERROR)
-        try:
-            yield
-        finally:
-            for logger, level in zip(loggers, levels, strict=True):
-                logger.setLevel(level)
